@@ -1,0 +1,3 @@
+"""Distributed stochastic variational inference of Bayesian deep models."""
+
+__version__ = "0.1.0"
