@@ -1,0 +1,313 @@
+"""One picture of a run: its learning curves and how far its probabilities can be trusted."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+)
+
+from distvi.metrics import Reliability
+
+Table = Mapping[str, np.ndarray]
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
+GREY = "#666666"
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.7,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+}
+
+DASHED = (0, (4, 3))
+MINUS = "\N{MINUS SIGN}"
+PERCENT = PercentFormatter(1, symbol=" %")
+
+MAX_INTERVALS = 250
+"""Predictions drawn with their intervals; more would hide one another."""
+
+LOG_SCALE_FROM = 3.0
+"""A curve whose values span more than this factor is drawn on a logarithmic scale."""
+
+
+class Intervals(NamedTuple):
+    """Predictions of one target, a real number or a count, beside the truth; in original units.
+
+    Attributes:
+        target: The target's name.
+        true: What was observed.
+        mean: Predictive means.
+        lower: Lower ends of the central predictive intervals.
+        upper: Their upper ends.
+        level: Probability that each interval claims to hold.
+    """
+
+    target: str
+    true: Float[np.ndarray, " points"]
+    mean: Float[np.ndarray, " points"]
+    lower: Float[np.ndarray, " points"]
+    upper: Float[np.ndarray, " points"]
+    level: float = 0.95
+
+
+def run_figure(
+    path: Path,
+    *,
+    title: str,
+    training: Table,
+    tests: Table,
+    predictions: Reliability | Intervals,
+) -> None:
+    """Draw a run's learning curves beside its calibration, as a PNG of 1800 x 720 pixels.
+
+    Values that are not finite are left out of the curves.
+
+    Args:
+        path: File to write.
+        title: Names the run.
+        training: Columns ``update``, ``training_time_s`` and ``neg_elbo`` (per example, in nats);
+            one row per reporting interval.
+        tests: Columns ``update``, ``training_time_s``, ``mnll``, either ``error_rate`` (a
+            fraction) or ``rmse``, and where it is known ``coverage_50``, ``coverage_90``,
+            ``coverage_95``; one row per evaluation.
+        predictions: The last evaluation's reliability table for classification; otherwise its
+            predictions with their intervals.
+
+    Raises:
+        KeyError: a column is missing.
+        OSError: the file cannot be written.
+    """
+    with mpl.rc_context():
+        mpl.rcdefaults()  # the picture does not depend on anyone's matplotlibrc
+        mpl.rcParams.update(STYLE)
+        figure = Figure(figsize=(12, 4.8), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.suptitle(title, x=0.006, ha="left", weight="bold", size=12.5)
+        # Each panel lays itself out: one's labels make no holes in another.
+        left, middle, right = np.asarray(figure.subfigures(1, 3))
+        _draw_training(left.subplots(), training)
+        score, mnll = middle.subplots(2, sharex=True)
+        _draw_tests(score, mnll, tests)
+        main, strip = right.subplots(2, height_ratios=[3, 1])
+        if isinstance(predictions, Reliability):
+            _draw_reliability(main, strip, predictions)
+        else:
+            _draw_intervals(main, strip, predictions, tests)
+        figure.savefig(path)
+
+
+def _draw_training(axes: Axes, training: Table) -> None:
+    axes.set_title("train: $-$ELBO per example")
+    _draw_curve(axes, training, "neg_elbo", GREEN, "{:.3f} nats", marker="")
+    _label_updates(axes)
+    _add_time_axis(axes, training)
+
+
+def _draw_tests(score_axes: Axes, mnll_axes: Axes, tests: Table) -> None:
+    if "error_rate" in tests:
+        score_axes.set_title("test: error rate")
+        percent = {**tests, "error_rate": 100 * np.asarray(tests["error_rate"])}
+        _draw_curve(score_axes, percent, "error_rate", BLUE, "{:.2f} %", marker="o")
+    else:
+        score_axes.set_title("test: RMSE")
+        _draw_curve(score_axes, tests, "rmse", BLUE, "{:.4g}", marker="o")
+    mnll_axes.set_title("test: MNLL")
+    _draw_curve(mnll_axes, tests, "mnll", VERMILLION, "{:.4g} nats", marker="o")
+    _label_updates(mnll_axes)
+    _add_time_axis(score_axes, tests)
+
+
+def _draw_curve(
+    axes: Axes, table: Table, column: str, color: str, form: str, *, marker: str
+) -> None:
+    """A column against the update; its last value stands above the axes' right end."""
+    update, value = np.asarray(table["update"]), np.asarray(table[column], np.float64)
+    kept = np.isfinite(value)
+    update, value = update[kept], value[kept]
+    if not len(value):
+        return
+    marker = marker if len(value) <= 40 else ""
+    axes.plot(update, value, color=color, marker=marker, markersize=3.5)
+    axes.plot(update[-1], value[-1], color=color, marker="o", markersize=5, clip_on=False)
+    _write_value(axes, form.format(value[-1]), color)
+    axes.set_xlim(0, max(update[-1], 1))
+    _scale_values(axes, value, unit=" %" if form.endswith("%") else "")
+
+
+def _write_value(axes: Axes, text: str, color: str) -> None:
+    text = text.replace("-", MINUS)
+    axes.set_title(text, loc="right", color=color, weight="bold")
+
+
+def _scale_values(axes: Axes, value: np.ndarray, unit: str) -> None:
+    """A logarithmic axis for positive values of wide range; else a linear one without outliers."""
+    low, high = value.min(), value.max()
+    if low > 0 and high / low > LOG_SCALE_FROM:
+        axes.set_yscale("log")
+        # The more decades, the fewer numbers of each.
+        subs = (1, 2, 3, 5) if high / low < 10 else (1, 2, 5) if high / low < 100 else (1,)
+        axes.yaxis.set_major_locator(LogLocator(subs=subs))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        # The first values of a run can be orders of magnitude off: then they leave the axis.
+        settled = value[len(value) // 10 :]
+        if high - low > 4 * np.ptp(settled) > 0:
+            low, high = settled.min(), settled.max()
+        margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+        axes.set_ylim(low - margin, high + margin)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}{unit}".replace("-", MINUS)))
+
+
+def _label_updates(axes: Axes) -> None:
+    axes.set_xlabel("update")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+
+
+def _add_time_axis(axes: Axes, table: Table) -> None:
+    """Training time along the upper edge: round times at the updates they were reached at."""
+    update, time_s = np.asarray(table["update"]), np.asarray(table["training_time_s"])
+    if len(update) == 0 or time_s[-1] <= 0:
+        return
+    divisor, unit = next(
+        (seconds, name)
+        for seconds, name in ((3600, "h"), (60, "min"), (1, "s"))
+        if time_s[-1] >= 3 * seconds or seconds == 1
+    )
+    # From the start of the run, so that times before the first row have their place too.
+    update, time = np.append(0, update), np.append(0.0, time_s) / divisor
+    ticks = np.asarray(MaxNLocator(5).tick_values(0, time[-1]))
+    ticks = ticks[(ticks >= 0) & (ticks <= time[-1])]
+    top = axes.secondary_xaxis("top")
+    top.set_xticks(np.interp(ticks, time, update), [f"{tick:g}" for tick in ticks])
+    top.tick_params(colors=GREY, labelcolor=GREY, labelsize=8.5, length=2.5, pad=1)
+    top.set_xlabel(f"training time ({unit})", color=GREY, size=8.5, labelpad=3)
+    top.spines["top"].set_visible(True)
+
+
+def _draw_reliability(axes: Axes, strip: Axes, table: Reliability) -> None:
+    held = table.points > 0
+    points, confidence, accuracy = (
+        column[held] for column in (table.points, table.confidence, table.accuracy)
+    )
+    ece = np.sum(points * np.abs(accuracy - confidence)) / points.sum()
+    lower, upper = _wilson_interval(accuracy, points)
+    axes.set_title("test: reliability")
+    _write_value(axes, f"ECE {100 * ece:.2f} %", BLUE)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=DASHED)
+    axes.plot(confidence, accuracy, color=BLUE, linewidth=1, alpha=0.5)
+    axes.errorbar(
+        confidence,
+        accuracy,
+        yerr=np.maximum(0, [accuracy - lower, upper - accuracy]),
+        color=BLUE,
+        marker="o",
+        markersize=5,
+        linestyle="",
+        elinewidth=1.3,
+    )
+    axes.set_ylabel("accuracy, with 95 % intervals")
+    axes.set_ylim(-0.02, 1.03)
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.sharex(strip)
+    axes.tick_params(labelbottom=False)
+    _draw_bin_counts(strip, table)
+
+
+def _draw_bin_counts(axes: Axes, table: Reliability) -> None:
+    axes.bar(
+        table.lower, table.points, table.upper - table.lower, align="edge",
+        color=BLUE, alpha=0.55, edgecolor="white", linewidth=0.8,
+    )  # fmt: skip
+    axes.set_yscale("log")
+    axes.set_ylim(0.7, 3 * table.points.max())
+    decades = np.log10(table.points.max())
+    axes.set_yticks([10.0**power for power in range(0, int(decades) + 1, 1 + int(decades) // 4)])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.minorticks_off()
+    axes.set_ylabel("points")
+    axes.set_xlabel("confidence (top probability)")
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(PERCENT)
+
+
+def _wilson_interval(
+    fraction: Float[np.ndarray, " bins"], points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % score interval of a binomial probability (Wilson 1927, JASA)."""
+    z = 1.96
+    center = (fraction + z**2 / (2 * points)) / (1 + z**2 / points)
+    spread = np.sqrt(fraction * (1 - fraction) / points + (z / (2 * points)) ** 2)
+    half_width = z * spread / (1 + z**2 / points)
+    return center - half_width, center + half_width
+
+
+def _draw_intervals(axes: Axes, strip: Axes, table: Intervals, tests: Table) -> None:
+    order = np.argsort(table.true, kind="stable")
+    shown = order[np.unique(np.linspace(0, len(order) - 1, MAX_INTERVALS).astype(int))]
+    true, mean, lower, upper = (
+        np.asarray(column)[shown] for column in (table.true, table.mean, table.lower, table.upper)
+    )
+    inside = (lower <= true) & (true <= upper)
+    axes.set_title(f"test: predictions, {100 * table.level:.0f} % intervals")
+    for rows, color, label in ((inside, BLUE, "holds the truth"), (~inside, VERMILLION, "misses")):
+        axes.vlines(true[rows], lower[rows], upper[rows], color=color, alpha=0.35, linewidth=1)
+        axes.plot(
+            true[rows], mean[rows], color=color, marker="o", markersize=3, linestyle="", label=label
+        )
+    ends = np.array([true.min(), true.max()])
+    axes.plot(ends, ends, color=GREY, linewidth=1, linestyle=DASHED)
+    axes.legend(
+        loc="upper left", frameon=False, handletextpad=0.1, borderaxespad=0.2, markerscale=1.5
+    )
+    axes.set_xlabel(f"true {table.target}")
+    axes.set_ylabel(f"predicted {table.target}")
+    _draw_coverage(strip, tests)
+
+
+def _draw_coverage(axes: Axes, tests: Table) -> None:
+    """Observed against nominal coverage of the last evaluation, as one bar per interval."""
+    nominal = [name.removeprefix("coverage_") for name in tests if name.startswith("coverage_")]
+    if not nominal:
+        axes.set_visible(False)
+        return
+    rows = np.arange(len(nominal))[::-1]
+    for row, name in zip(rows, nominal, strict=True):
+        level, observed = int(name) / 100, float(tests[f"coverage_{name}"][-1])
+        axes.barh(row, observed, height=0.6, color=BLUE, alpha=0.55)
+        axes.plot([level, level], [row - 0.42, row + 0.42], color="black", linewidth=1.8)
+        axes.text(1.02, row, f"{100 * observed:.1f} %", va="center", color=BLUE, weight="bold")
+    axes.set_yticks(rows, [f"{name} %" for name in nominal])
+    axes.set_ylabel("interval")
+    axes.set_xlabel("test points inside (line: as claimed)")
+    axes.set_xlim(0, 1)
+    axes.grid(axis="y", visible=False)
+    axes.xaxis.set_major_formatter(PERCENT)

@@ -1,0 +1,90 @@
+"""The picture of a run: it appears, has its size, and survives tables of one row."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.image
+import numpy as np
+import pytest
+
+from distvi.metrics import ClassificationMetrics, Reliability
+from distvi.report.figures import Intervals, run_figure
+
+
+def training_table(rows: int) -> dict[str, np.ndarray]:
+    update = 100 * np.arange(1, rows + 1)
+    return {
+        "update": update,
+        "training_time_s": 0.01 * update,
+        "neg_elbo": 0.1 + 5 * np.exp(-update / 500),
+    }
+
+
+def evaluation_table(rows: int, score: str) -> dict[str, np.ndarray]:
+    update = 300 * np.arange(1, rows + 1)
+    return {
+        "update": update,
+        "training_time_s": 0.01 * update,
+        score: 0.02 + 0.1 * np.exp(-update / 500),
+        "mnll": np.exp(-update / 500) - 0.5,
+    }
+
+
+def reliability(points: int) -> Reliability:
+    metrics = ClassificationMetrics()
+    top = np.linspace(0.55, 1, points)
+    metrics.update(np.stack([top, 1 - top], axis=1), np.arange(points) % 5 // 4)
+    return metrics.reliability()
+
+
+def intervals(points: int) -> Intervals:
+    true = np.linspace(-3, 5, points) ** 3
+    mean = true + np.sin(7 * true)
+    return Intervals("strength (MPa)", true, mean, mean - 0.8, mean + 0.8)
+
+
+@pytest.mark.parametrize(("rows", "points"), [(1, 1), (2, 5000), (60, 2)])
+@pytest.mark.parametrize("score", ["error_rate", "rmse"])
+def test_png_of_the_announced_size(tmp_path: Path, rows: int, points: int, score: str):
+    path = tmp_path / "run.png"
+    tests = evaluation_table(rows, score)
+    if score == "rmse":
+        tests |= {f"coverage_{level}": np.full(rows, level / 100) for level in (50, 90, 95)}
+    run_figure(
+        path,
+        title="digits, 2 hidden layers",
+        training=training_table(rows),
+        tests=tests,
+        predictions=reliability(points) if score == "error_rate" else intervals(points),
+    )
+    image = matplotlib.image.imread(path)
+    assert image.shape[:2] == (720, 1800)
+    assert np.ptp(image[..., :3]) > 0.9  # not a blank page
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_left_out(tmp_path: Path, bad: float):
+    training, tests = training_table(5), evaluation_table(5, "error_rate")
+    training["neg_elbo"][-1] = tests["mnll"][0] = bad
+    tests["error_rate"][:] = bad
+    path = tmp_path / "run.png"
+    run_figure(path, title="", training=training, tests=tests, predictions=reliability(9))
+    assert path.exists()
+
+
+def test_matplotlib_settings_of_the_caller_stay_and_do_not_show(tmp_path: Path):
+    def draw(name: str) -> bytes:
+        path = tmp_path / name
+        run_figure(
+            path,
+            title="t",
+            training=training_table(9),
+            tests=evaluation_table(9, "error_rate"),
+            predictions=reliability(50),
+        )
+        return path.read_bytes()
+
+    plain = draw("a.png")
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "black"}):
+        assert draw("b.png") == plain
+        assert mpl.rcParams["font.size"] == 30
