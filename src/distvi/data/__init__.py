@@ -1,0 +1,23 @@
+"""Data sets: reading them, splitting them, putting them to scale, and drawing batches."""
+
+from distvi.data.dataset import Dataset, Examples, Schema, Task
+from distvi.data.load import load, load_inputs
+from distvi.data.registry import available, fetch, info
+from distvi.data.sampling import batch_indices
+from distvi.data.splits import read_test_indices
+from distvi.data.standardization import Standardization
+
+__all__ = [
+    "Dataset",
+    "Examples",
+    "Schema",
+    "Standardization",
+    "Task",
+    "available",
+    "batch_indices",
+    "fetch",
+    "info",
+    "load",
+    "load_inputs",
+    "read_test_indices",
+]

@@ -1,0 +1,190 @@
+"""From a name or a path to a split data set."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer
+
+from distvi.data.columns import near
+from distvi.data.dataset import Dataset, Examples, Schema, Task
+from distvi.data.folder import SCHEMA_FILE, read_folder
+from distvi.data.idx import read_idx
+from distvi.data.mapping import map_npy
+from distvi.data.mnist import holds_mnist, read_mnist
+from distvi.data.npz import read_npz, read_npz_inputs
+from distvi.data.registry import Entry, available, data_folder, info
+from distvi.data.splits import check_test_indices, read_test_indices, split_by_fraction
+from distvi.data.tables import FORMATS, read_table, read_table_inputs
+from distvi.errors import InputError
+
+_TABLES = (*FORMATS, ".npz")
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    target: str | Sequence[str] | None = None,
+    task: Task | None = None,
+    test_fraction: float = 0.1,
+    split_seed: int = 0,
+    test_indices: Integer[np.ndarray, " test"] | Sequence[int] | str | Path | None = None,
+) -> Dataset:
+    """A data set with its training and its test part.
+
+    Args:
+        name_or_path: A name of ``available()``, a ``.csv``, ``.parquet`` or ``.npz`` table, a
+            folder of the four IDX files of MNIST, or a folder that ``augment`` wrote.
+        data_dir: Where the files of named data sets are; else the environment variable
+            ``DISTVI_DATA``, else the user's cache folder.
+        target: The target column or columns of a table; all other columns are inputs.
+        task: What to predict from a table; None: classification if the target is text,
+            regression otherwise.
+        test_fraction: How much of the rows to test on, where the data have no split of their own.
+        split_seed: Seed of that split.
+        test_indices: The rows to test on instead, counted from 0; or a JSON file of them.
+
+    Raises:
+        InputError: the data cannot be trained on; one line says what is wrong, and where.
+
+    Example:
+        >>> digits = load("digits")
+        >>> len(digits.train), len(digits.test), digits.train.x.shape[1]
+        (1617, 180, 64)
+    """
+    if isinstance(test_indices, str | Path):
+        test_indices = read_test_indices(test_indices)
+    found = _whole(name_or_path, data_dir, target, task)
+    if isinstance(found, Dataset):
+        if test_indices is not None:
+            raise InputError(f"{found.name}: has its own test part; test indices do not apply")
+        return _checked(found)
+    x, y, schema = found
+    if test_indices is None:
+        test = split_by_fraction(len(x), test_fraction, split_seed)
+    else:
+        test = check_test_indices(test_indices, len(x))
+    training = np.ones(len(x), bool)
+    training[test] = False
+    train = np.flatnonzero(training)
+    return _checked(
+        Dataset(
+            name=schema.name,
+            task=schema.task,
+            train=Examples(x[train], y[train]),
+            test=Examples(x[test], y[test]),
+            classes=schema.classes,
+            inputs=schema.inputs,
+            targets=schema.targets,
+        )
+    )
+
+
+def load_inputs(path: str | Path, schema: Schema) -> tuple[np.ndarray, np.ndarray | None]:
+    """New inputs for a trained model, and the targets where the file has them.
+
+    Args:
+        path: A table with the model's input columns (others are ignored), or images or rows
+            without names as ``.npy`` or IDX.
+        schema: The columns of the data that the model was trained on.
+
+    Returns:
+        x (rows, inputs) and y or None.
+
+    Raises:
+        InputError: the file is missing or bad, or does not have the model's inputs.
+    """
+    path = Path(path)
+    if path.suffix in FORMATS:
+        return read_table_inputs(path, schema)
+    if path.suffix == ".npz":
+        return read_npz_inputs(path, schema)
+    x = map_npy(path) if path.suffix == ".npy" else read_idx(path)
+    x = x.reshape(len(x), -1) if x.ndim > 1 and x.size else x
+    if x.ndim != 2 or x.shape[1] != len(schema.inputs):
+        raise InputError(
+            f"{path}: an array of shape {x.shape}; the model takes rows of {len(schema.inputs)}"
+        )
+    return x, None
+
+
+def _whole(
+    name_or_path: str | Path,
+    data_dir: str | Path | None,
+    target: str | Sequence[str] | None,
+    task: Task | None,
+) -> Dataset | tuple[np.ndarray, np.ndarray, Schema]:
+    """A data set with its own split, or rows that are still to be split."""
+    name, path = str(name_or_path), Path(name_or_path)
+    targets = (target,) if isinstance(target, str) else tuple(target or ())
+    names = [entry.name for entry in available()]
+    if name in names:
+        return _named(info(name), data_dir, targets, task)
+    if path.is_dir():
+        return _folder(path)
+    if path.suffix.lower() in _TABLES:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        reader = read_npz if path.suffix.lower() == ".npz" else read_table
+        return reader(path, targets, task)
+    if path.is_file():
+        raise InputError(f"{path}: not a kind of table known here; save it as CSV, Parquet or NPZ")
+    if os.sep in name:
+        raise InputError(f"{path}: no such file or folder")
+    raise InputError(f"unknown data set {name!r}, and no file of this name{near(name, names)}")
+
+
+def _named(
+    entry: Entry, data_dir: str | Path | None, targets: Sequence[str], task: Task | None
+) -> Dataset | tuple[np.ndarray, np.ndarray, Schema]:
+    if entry.name == "digits":
+        return _digits()
+    folder = data_folder(data_dir)
+    if not entry.table:
+        return _named_mnist(entry.name, folder)
+    for path in (folder / Path(entry.table).name, folder / entry.table):
+        if path.is_file():
+            x, y, schema = read_table(path, targets or (entry.target,), task or entry.task)
+            return x, y, Schema(entry.name, schema.task, schema.inputs, schema.targets)
+    raise InputError(
+        f"{folder / entry.table}: no such file; the data set {entry.name!r} goes there"
+    )
+
+
+def _named_mnist(name: str, folder: Path) -> Dataset:
+    for place in (folder, folder / name):
+        if holds_mnist(place):
+            return read_mnist(place, name)
+    raise InputError(
+        f"no MNIST files in {folder} or {folder / name}; "
+        f"`distvi data fetch {name} --data-dir {folder}` downloads them"
+    )
+
+
+def _folder(folder: Path) -> Dataset:
+    if (folder / SCHEMA_FILE).is_file():
+        return read_folder(folder)
+    if holds_mnist(folder):
+        return read_mnist(folder, folder.resolve().name)
+    raise InputError(f"{folder}: a folder without {SCHEMA_FILE} and without the IDX files of MNIST")
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray, Schema]:
+    from sklearn.datasets import load_digits  # slow to import, and needed for this alone
+
+    pixels, labels = load_digits(return_X_y=True)
+    inputs = tuple(f"pixel{number}" for number in range(pixels.shape[1]))
+    classes = tuple(str(digit) for digit in range(10))
+    schema = Schema("digits", Task.CLASSIFICATION, inputs, ("label",), classes)
+    return pixels.astype(np.uint8), labels.astype(np.int32), schema
+
+
+def _checked(dataset: Dataset) -> Dataset:
+    """Refuses a training part of a single class."""
+    labels = dataset.train.y
+    if dataset.task is Task.CLASSIFICATION and np.all(labels == labels[0]):
+        only = dataset.classes[int(labels[0])]
+        raise InputError(f"{dataset.name}: the training part holds only one class, {only!r}")
+    return dataset
