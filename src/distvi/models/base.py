@@ -1,0 +1,70 @@
+"""What a model is: any object with ``init``, ``neg_elbo`` and ``predict``."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+from jaxtyping import Array, Float, Shaped, UInt32
+
+from distvi.models.predictive import Predictive
+
+Params = Any
+"""A pytree (nested dicts) of float32 arrays."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Batch:
+    """A mini-batch (a JAX pytree), as a model sees it: standardized inputs and targets.
+
+    Attributes:
+        x: Inputs.
+        y: Targets: float (batch, outputs) for regression and counts, class numbers (batch,) else.
+        index: Position of every example in the training set; its noise is drawn from it.
+    """
+
+    x: Float[Array, "batch inputs"]
+    y: Shaped[Array, "batch ..."]
+    index: UInt32[Array, " batch"]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A stochastic ELBO and its predictions, as pure functions of the parameters.
+
+    Nothing else of distvi knows more of a model than this. A model may also have
+    ``hold_until(params)``: a pytree like ``params`` of update numbers before which each parameter
+    keeps its initial value.
+    """
+
+    def init(self, key: Array) -> Params:
+        """Initial parameters."""
+        ...
+
+    def neg_elbo(self, params: Params, batch: Batch, key: Array, n_data: int) -> Float[Array, ""]:
+        """Estimate of the negative evidence lower bound of the whole training set, in nats.
+
+        Args:
+            params: As ``init`` gives them.
+            batch: Examples drawn from the training set.
+            key: The step's key; the same on every worker of a step.
+            n_data: Number of examples in the training set.
+        """
+        ...
+
+    def predict(
+        self, params: Params, x: Float[Array, "points inputs"], key: Array, samples: int
+    ) -> Predictive:
+        """Predictive distribution at ``x``: a mixture over Monte Carlo samples."""
+        ...
+
+
+def neg_elbo(
+    expected_log_likelihood: Float[Array, " batch"], divergence: Float[Array, ""], n_data: int
+) -> Float[Array, ""]:
+    """``KL - n_data / batch * sum(E[log p(y | f)])``: the one place that scales a mini-batch.
+
+    References:
+        Hoffman et al. (2013), section 2.3; Cutajar et al. (2017), equation 12.
+    """
+    return divergence - n_data * expected_log_likelihood.mean()

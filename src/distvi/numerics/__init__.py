@@ -1,0 +1,1 @@
+"""The mathematics under the models: random features, fused layers, Gaussian densities. Pure JAX."""

@@ -1,0 +1,123 @@
+"""Random features of a projection, and the moments of a Gaussian weight layer on top of them.
+
+A layer maps ``x`` to ``features(x @ omega) @ w`` with ``w ~ N(mean, var)`` independent. Local
+reparameterization needs only the output's mean and variance,
+
+    mean = features @ w_mean,    var = features**2 @ w_var.
+
+Amplitudes (sigma, 1/sqrt(N)) are left to the caller: everything here is free of hyper-parameters.
+
+References:
+    Kingma, Salimans and Welling (2015), equation 6; Cutajar et al. (2017), section 3.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from distvi.numerics.trigonometry import sincos
+
+Projection = Float[Array, "rows frequencies"]
+Weights = Float[Array, "columns outputs"]
+Moments = tuple[Float[Array, "rows outputs"], Float[Array, "rows outputs"]]
+
+
+class FeatureMap(NamedTuple):
+    """One family of random features, without amplitude.
+
+    Attributes:
+        columns: Number of feature columns per frequency.
+        features: ``projection -> (rows, columns * frequencies)``.
+        moments: ``(projection, w_mean, w_var) -> (mean, var)`` of ``features @ w``.
+    """
+
+    columns: int
+    features: Callable[[Array], Array]
+    moments: Callable[[Array, Array, Array], Moments]
+
+
+# --- cosine and sine ---------------------------------------------------------------------------
+
+
+def trigonometric_features(projection: Projection) -> Float[Array, "rows columns"]:
+    """``[cos, sin]`` of the projection, the cosines first.
+
+    References:
+        Rahimi and Recht (2007); Cutajar et al. (2017), equation 4.
+    """
+    sin, cos = sincos(projection)
+    return jnp.concatenate([cos, sin], axis=1)
+
+
+@jax.custom_vjp
+def trigonometric_moments(projection: Projection, w_mean: Weights, w_var: Weights) -> Moments:
+    """Mean and variance of ``trigonometric_features(projection) @ w``, ``w ~ N(w_mean, w_var)``.
+
+    As ``sin**2 = 1 - cos**2``, the variance needs the squared cosines alone,
+
+        var = cos**2 @ (w_var_cos - w_var_sin) + sum(w_var_sin),
+
+    half the matrix product. The backward pass reuses sine and cosine.
+    """
+    return _trigonometric_forward(projection, w_mean, w_var)[0]
+
+
+def _trigonometric_forward(projection: Array, w_mean: Array, w_var: Array):
+    sin, cos = sincos(projection)
+    mean_cos, mean_sin = jnp.split(w_mean, 2)
+    var_cos, var_sin = jnp.split(w_var, 2)
+    mean = cos @ mean_cos + sin @ mean_sin
+    var = (cos * cos) @ (var_cos - var_sin) + var_sin.sum(axis=0)
+    # Where w_var all but vanishes, rounding of the difference can leave a negative number.
+    var = jnp.maximum(var, jnp.finfo(var.dtype).tiny)
+    return (mean, var), (sin, cos, w_mean, var_cos - var_sin)
+
+
+def _trigonometric_backward(saved, d_moments: Moments):
+    sin, cos, w_mean, var_difference = saved
+    d_mean, d_var = d_moments
+    mean_cos, mean_sin = jnp.split(w_mean, 2)
+    d_projection = cos * (d_mean @ mean_sin.T) - sin * (
+        d_mean @ mean_cos.T + 2.0 * cos * (d_var @ var_difference.T)
+    )
+    d_w_mean = jnp.concatenate([cos.T @ d_mean, sin.T @ d_mean])
+    d_var_cos = (cos * cos).T @ d_var
+    d_w_var = jnp.concatenate([d_var_cos, d_var.sum(axis=0) - d_var_cos])
+    return d_projection, d_w_mean, d_w_var
+
+
+trigonometric_moments.defvjp(_trigonometric_forward, _trigonometric_backward)
+
+TRIGONOMETRIC = FeatureMap(2, trigonometric_features, trigonometric_moments)
+
+
+# --- step, ramp, squared ramp ------------------------------------------------------------------
+
+
+def ramp(order: int) -> FeatureMap:
+    """``max(0, projection) ** order``, the features of the arc-cosine kernels.
+
+    Order 0 is the step function: no gradient passes through it.
+
+    Raises:
+        ValueError: the order is not 0, 1 or 2.
+
+    References:
+        Cho and Saul (2009), equation 1.
+    """
+    if order not in (0, 1, 2):
+        raise ValueError(f"arc-cosine order is 0, 1 or 2, got {order}")
+
+    def features(projection: Projection) -> Float[Array, "rows columns"]:
+        if order == 0:
+            return (projection > 0).astype(projection.dtype)
+        return jnp.maximum(projection, 0.0) ** order
+
+    def moments(projection: Projection, w_mean: Weights, w_var: Weights) -> Moments:
+        phi = features(projection)
+        return phi @ w_mean, (phi * phi) @ w_var
+
+    return FeatureMap(1, features, moments)
