@@ -1,5 +1,6 @@
 """Data sets: reading them, splitting them, putting them to scale, and drawing batches."""
 
+from distvi.data.augment import augment
 from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.data.load import load, load_inputs
 from distvi.data.registry import available, fetch, info
@@ -13,6 +14,7 @@ __all__ = [
     "Schema",
     "Standardization",
     "Task",
+    "augment",
     "available",
     "batch_indices",
     "fetch",

@@ -183,7 +183,8 @@ def _download(
                 known_hash=f"md5:{md5}",
                 fname=file,
                 path=folder,
-                downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_S),
+                # Pooch's own class does not name its parameters as its protocol does.
+                downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_S),  # pyright: ignore
             )
             return
         except (OSError, ValueError) as error:  # no or broken connection; wrong checksum

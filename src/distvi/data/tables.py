@@ -1,4 +1,4 @@
-"""CSV and Parquet tables, read by Arrow; cells are looked at one by one only to locate a bad one."""
+"""CSV and Parquet tables, read by Arrow; only a bad cell is searched for one by one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -105,11 +105,9 @@ def _guarded(read: Callable, path: Path):
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable table: {reason[:300]}") from None
     names = result.names if isinstance(result, pa.Schema) else result.column_names
-    repeated = (
-        [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []
-    )
-    if repeated:
-        raise InputError(f"{path}: two columns are named {repeated[0]!r}")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path}: two columns are named {twice!r}")
     return result
 
 
@@ -138,7 +136,7 @@ def _csv_as(path: Path, types: dict[str, pa.DataType]) -> pa.Table:
 
 
 def _parquet_read(path: Path, wanted: dict[str, pa.DataType]) -> pa.Table:
-    return pq.read_table(path, columns=list(wanted), partitioning=None)
+    return pq.read_table(path, columns=list(wanted))
 
 
 FORMATS = {
