@@ -1,0 +1,62 @@
+"""The command line: ``distvi COMMAND``; one thin file a command.
+
+Exit status: 0 done, 1 the run failed, 2 the user's input was wrong, 128 + N stopped by signal N
+(130 for Ctrl-C; a checkpoint was written). Errors take one line on standard error.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from distvi import __version__
+from distvi.errors import DistviError
+
+app = App(
+    name="distvi",
+    version=__version__,
+    help="Distributed stochastic variational inference of Bayesian deep models.",
+)
+app.command("distvi.cli.train:train")
+app.command("distvi.cli.resume:resume")
+app.command("distvi.cli.evaluate:evaluate")
+app.command("distvi.cli.predict:predict")
+app.command("distvi.cli.data:app", name="data")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its status."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; errors that are the user's to mend are told in one line."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return complain(explain(error), 2)
+    except DistviError as error:
+        return complain(str(error), error.exit_status)
+    except KeyboardInterrupt as error:
+        return complain(str(error) or "interrupted", 128 + getattr(error, "signum", 2))
+    return 0
+
+
+def complain(message: str, status: int) -> int:
+    """Say what was wrong, in one line, and give the exit status back."""
+    print(f"distvi: error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    return status
+
+
+def explain(error: CycloptsError) -> str:
+    """What was wrong with the command line."""
+    from pydantic import ValidationError
+
+    from distvi.config import describe_invalid
+
+    cause = error.__cause__
+    return (
+        describe_invalid(cause, "the settings")
+        if isinstance(cause, ValidationError)
+        else str(error)
+    )

@@ -1,0 +1,58 @@
+"""``distvi train``."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from distvi.cli.output import Json, print_json
+from distvi.config import DataSettings, EngineSettings, TrainingSettings, resolve
+
+
+class DataOptions(DataSettings):
+    """The data settings without the data set, which is the command's argument."""
+
+    dataset: Annotated[str, Parameter(show=False, parse=False)] = ""
+
+
+def _flat(group: str, order: int) -> Parameter:
+    return Parameter(name="*", group=Group(group, sort_key=order))
+
+
+def train(
+    dataset: str | None = None,
+    /,
+    *,
+    out: Path | None = None,
+    config: Path | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
+    json: Json = False,
+    data: Annotated[DataOptions, _flat("Data", 2)] = DataOptions(),
+    training: Annotated[TrainingSettings, _flat("Training", 1)] = TrainingSettings(),
+    engine: Annotated[EngineSettings, _flat("Engine", 3)] = EngineSettings(),
+) -> None:
+    """Train a model on a data set and write a run folder.
+
+    Args:
+        dataset: A name (see `distvi data list`), or a CSV, Parquet or NPZ table with `--target`.
+        out: The run folder to make; by default the next free runs/NAME-0001.
+        config: A TOML file of settings; options take precedence over it.
+        set_: A setting of the file, such as `--set model.width=50`; may be repeated.
+        json: Print summary.json on standard output, and nothing else there.
+    """
+    settings = {}
+    for table in (data, training, engine):
+        settings |= table.model_dump(exclude_unset=True)
+    resolved = resolve(dataset, file=config, settings=settings, assignments=set_)
+
+    from distvi import training as course  # imports JAX
+    from distvi.progress import for_terminal
+
+    try:
+        run = course.train(resolved, out, for_terminal())
+    except course.Interrupted as stop:
+        if json:
+            print_json(stop.run.summary)
+        raise
+    if json:
+        print_json(run.summary)

@@ -1,0 +1,319 @@
+"""What a run is made of: settings from a TOML file, the command line or Python, checked once.
+
+The settings have one definition, below: the command line's options, the keys of a TOML file and
+the keyword arguments of ``distvi.train`` are all read off these classes. A resolved configuration
+is written to ``run.toml``; training from that file repeats the run.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from distvi.errors import InputError, nearest
+
+
+class Settings(BaseModel):
+    """A table of settings: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(Settings):
+    """Which examples to learn from, and which of them to test on."""
+
+    dataset: str = Field(description="Name of a data set, or path of a CSV, Parquet or NPZ table.")
+    data_dir: str | None = Field(None, description="Folder that holds, or receives, data files.")
+    target: str | tuple[str, ...] | None = Field(None, description="Target column(s) of a table.")
+    task: Literal["regression", "classification", "count"] | None = Field(
+        None, description="What the target is; by default read off its values."
+    )
+    test_fraction: float = Field(0.1, gt=0, lt=1, description="Share of a table held out to test.")
+    split_seed: int = Field(0, ge=0, description="Seed of the split of a table.")
+    test_indices: str | tuple[int, ...] | None = Field(
+        None, description="Rows held out to test: a JSON file with lists of row numbers."
+    )
+    split: int | None = Field(None, ge=0, description="Which list, where that file has several.")
+    inputs: Literal["auto", "standardize", "unit", "none"] = Field(
+        "auto", description="How inputs are scaled; auto: unit for images, standardize for tables."
+    )
+
+
+class TrainingSettings(Settings):
+    """How the parameters are optimized, and what is recorded on the way."""
+
+    epochs: float | None = Field(None, gt=0, description="Passes over the training set.")
+    updates: int | None = Field(None, gt=0, description="Updates, instead of epochs.")
+    batch_size: int | None = Field(
+        None, gt=0, description="Examples per update (default: 200, or all if there are fewer)."
+    )
+    learning_rate: float = Field(0.01, gt=0, allow_inf_nan=False, description="Peak rate.")
+    optimizer: str = Field("adam", description="Any optimizer of optax, by name.")
+    optimizer_options: dict[str, float | bool | str | None] = Field(
+        {}, description="Further arguments of the optimizer: --optimizer-options.b1 0.8"
+    )
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="The learning rate after the warm-up."
+    )
+    warmup_updates: int = Field(0, ge=0, description="Updates of linear rise to the peak rate.")
+    final_rate: float = Field(
+        0.0, ge=0, le=1, description="Where the cosine ends, as a share of the peak rate."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of every draw of the run.")
+    evaluate_every: int | None = Field(
+        None, ge=0, description="Updates between tests (0: at the end only; default: 20 tests)."
+    )
+    report_every: int | None = Field(
+        None, gt=0, description="Updates between rows of the metrics table (default: 200 rows)."
+    )
+    checkpoint_every: int | None = Field(
+        None, ge=0, description="Updates between checkpoints (0: first and last; default: 10)."
+    )
+    keep_checkpoints: int = Field(2, gt=0, description="Newest checkpoints that are kept.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.epochs is not None and self.updates is not None:
+            raise ValueError("epochs and updates are both given; choose one")
+        return self
+
+
+ENGINES = {"mesh": ("sync",)}
+PLANNED_ENGINES = ("simulated", "local", "ray")
+
+
+class EngineSettings(Settings):
+    """Where the updates are computed."""
+
+    engine: str = Field("mesh", description="mesh: the JAX devices of this process.")
+    workers: int | None = Field(
+        None, gt=0, description="Devices that share a batch (default: all there are)."
+    )
+    servers: int = Field(0, ge=0, description="Parameter servers; mesh has none.")
+    scheme: str = Field("sync", description="How gradients are collected; mesh: sync.")
+    data_on_device: Literal["auto", "always", "never"] = Field(
+        "auto", description="Keep the training set in the device's memory; auto: on GPU and TPU."
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.engine in PLANNED_ENGINES:
+            raise ValueError(f"engine '{self.engine}' is not built yet; use --engine mesh")
+        if self.engine not in ENGINES:
+            raise ValueError(f"unknown engine '{self.engine}'{nearest(self.engine, ENGINES)}")
+        if self.scheme not in ENGINES[self.engine]:
+            known = nearest(self.scheme, ENGINES[self.engine])
+            raise ValueError(f"engine '{self.engine}' has no scheme '{self.scheme}'{known}")
+        if self.engine == "mesh" and self.servers:
+            raise ValueError(
+                f"engine 'mesh' has no parameter servers, but servers is {self.servers}"
+            )
+        return self
+
+
+class RunConfig(Settings):
+    """Everything that determines a run.
+
+    ``model`` becomes the ``distvi.models.ModelSettings`` of its key ``kind`` (``deep_gp``).
+    """
+
+    data: DataSettings
+    model: Any = Field({}, validate_default=True)
+    training: TrainingSettings = TrainingSettings()
+    engine: EngineSettings = EngineSettings()
+
+    @field_validator("model", mode="plain")
+    @classmethod
+    def _model_settings(cls, table: Any) -> Any:
+        from distvi.models.settings import ModelSettings  # imports JAX: too slow for --help
+
+        if isinstance(table, Mapping):
+            table = {"kind": "deep_gp", **table}
+        return TypeAdapter(ModelSettings).validate_python(table)
+
+
+SECTIONS: dict[str, type[Settings]] = {
+    "data": DataSettings,
+    "training": TrainingSettings,
+    "engine": EngineSettings,
+}
+# The flat names of the command line and of distvi.train: {"batch_size": "training", ...}
+SECTION_OF = {name: section for section, table in SECTIONS.items() for name in table.model_fields}
+
+
+def resolve(
+    dataset: str | None = None,
+    *,
+    file: str | PathLike[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    assignments: Iterable[str] = (),
+) -> RunConfig:
+    """The configuration from a file, then flat settings, then ``section.key=value`` assignments.
+
+    Args:
+        dataset: Name or path of the data set; may instead stand in the file.
+        file: A TOML file with the tables of ``RunConfig``.
+        settings: Flat names (``batch_size``) or whole tables (``model={"width": 50}``).
+        assignments: Such as ``"model.width=50"``; the value is read as TOML, else as text.
+
+    Raises:
+        InputError: a file that is absent or no TOML, an unknown key, a value out of range.
+    """
+    table = read_toml(Path(file)) if file is not None else {}
+    if file is not None:
+        _check(table, str(file))  # so that a message about the file's keys names the file
+    for name, value in (settings or {}).items():
+        if name == "model" or (name in SECTIONS and isinstance(value, Mapping)):
+            table.setdefault(name, {}).update(value)
+        elif name in SECTION_OF:
+            table.setdefault(SECTION_OF[name], {})[name] = value
+        else:
+            raise InputError(f"unknown setting '{name}'{nearest(name, [*SECTION_OF, 'model'])}")
+        _drop_other_length(table, name)
+    for assignment in assignments:
+        _assign(table, assignment)
+    if dataset is not None:
+        table.setdefault("data", {})["dataset"] = str(dataset)
+    if "dataset" not in table.get("data", {}):
+        raise InputError("no data set is named; give one, for instance: distvi train digits")
+    return _check(table, "the settings")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        InputError: the file is absent, unreadable or no TOML (with the line).
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no valid TOML: {error}") from error
+
+
+def write_toml(table: Mapping[str, Any]) -> str:
+    """TOML of a configuration: plain values, then one level of tables and nested tables after.
+
+    A key whose value is None is left out: TOML has no null, and absence means the same here.
+
+    Example:
+        >>> print(write_toml({"model": {"width": 50, "ard": True}}), end="")
+        [model]
+        width = 50
+        ard = true
+    """
+    return "\n".join(_tables(table, ())) + "\n"
+
+
+def describe_invalid(error: ValidationError, where: str) -> str:
+    """The first complaint of pydantic as one line: where, which key, the value, what is wrong."""
+    first = error.errors(include_url=False)[0]
+    kind = str(first["loc"][1]) if first["loc"][0] == "model" and len(first["loc"]) > 1 else ""
+    path = [str(part) for part in first["loc"] if not _is_type_tag(part)]
+    dotted = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        known = nearest(path[-1], _known_keys(path[:-1], kind))
+        return f"{where}: unknown key '{dotted}'{known}"
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return reason if where == "the settings" else f"{where}: {reason}"
+    value = first["input"]
+    return f"{where}: '{dotted}' is {value!r}: {reason[0].lower()}{reason[1:]}"
+
+
+def _check(table: Mapping[str, Any], where: str) -> RunConfig:
+    if where != "the settings" and "dataset" not in table.get("data", {}):
+        data = table.get("data", {})
+        table = {**table, "data": {**data, "dataset": ""} if isinstance(data, dict) else data}
+    try:
+        return RunConfig.model_validate(table)
+    except ValidationError as error:
+        raise InputError(describe_invalid(error, where)) from error
+
+
+def _assign(table: dict[str, Any], assignment: str) -> None:
+    path, separator, text = assignment.partition("=")
+    *parents, key = path.strip().split(".")
+    if not separator or not parents or not all((*parents, key)):
+        raise InputError(f"--set {assignment}: expected SECTION.KEY=VALUE, such as model.width=50")
+    if parents[0] not in RunConfig.model_fields:
+        known = nearest(parents[0], RunConfig.model_fields)
+        raise InputError(f"--set {assignment}: unknown section '{parents[0]}'{known}")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise InputError(f"--set {assignment}: '{parent}' is a value, not a table")
+    table[key] = _toml_value(text.strip())
+    _drop_other_length(table, key)
+
+
+def _drop_other_length(table: dict[str, Any], name: str) -> None:
+    """A length given later replaces one of the other kind that was given before in a file."""
+    other = {"epochs": "updates", "updates": "epochs"}.get(name)
+    for part in (table, table.get("training", {})):
+        if other and isinstance(part, dict) and name in part and part.get(name) is not None:
+            part.pop(other, None)
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _is_type_tag(part: int | str) -> bool:
+    """Whether an entry of pydantic's location names a member of a union, not a key."""
+    tags = ("str", "int", "float", "bool", "deep_gp", "bayesian_network")
+    return isinstance(part, int) or part.startswith("tuple[") or part in tags
+
+
+def _known_keys(path: list[str], kind: str) -> Iterable[str]:
+    if not path:
+        return RunConfig.model_fields
+    if path[0] == "model":
+        from distvi.models.settings import BayesianNetworkSettings, DeepGPSettings
+
+        kinds = {"deep_gp": DeepGPSettings, "bayesian_network": BayesianNetworkSettings}
+        return kinds[kind].model_fields
+    return SECTIONS[path[0]].model_fields
+
+
+def _tables(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
+    plain = {k: v for k, v in table.items() if not isinstance(v, Mapping) and v is not None}
+    lines = [f"[{'.'.join(path)}]"] if path and (plain or not table) else []
+    lines += [f"{_key(name)} = {_literal(value)}" for name, value in plain.items()]
+    for name, value in table.items():
+        if isinstance(value, Mapping) and value:
+            lines += ([""] if lines else []) + _tables(value, (*path, _key(name)))
+    return lines
+
+
+def _key(name: str) -> str:
+    bare = name.replace("_", "").replace("-", "")
+    return name if bare.isascii() and bare.isalnum() else _literal(name)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)  # inf and nan read the same in TOML
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_literal(item) for item in value)}]"
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    escaped = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+    return f'"{escaped}"'

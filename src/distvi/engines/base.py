@@ -1,0 +1,111 @@
+"""What every engine is handed, and what it promises."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from distvi.errors import RunFailed
+
+Params = Any
+Loss = Callable[[Params, Array, Array, Array, Array], Array]
+
+
+class Examples(Protocol):
+    """Training examples in storage dtype, perhaps mapped from a file."""
+
+    @property
+    def x(self) -> np.ndarray: ...
+
+    @property
+    def y(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Copies of the rows of x and y."""
+        ...
+
+
+class Problem(NamedTuple):
+    """What an engine optimizes.
+
+    Attributes:
+        loss: ``loss(params, x, y, index, key)``: the negative ELBO of a batch, in nats; x and y
+            are rows of ``examples`` as stored, index their positions.
+        optimizer: Turns gradients into updates.
+        examples: The training set.
+        indices: ``indices(position, count)``: that part of the run's stream of examples. Update
+            u is made of the entries from ``u * batch_size`` on.
+        batch_size: Examples per update.
+        key: The run's key; update u draws its noise from ``fold_in(key, u)``.
+    """
+
+    loss: Loss
+    optimizer: optax.GradientTransformation
+    examples: Examples
+    indices: Callable[[int, int], Int[np.ndarray, " count"]]
+    batch_size: int
+    key: Array
+
+
+class TrainState(NamedTuple):
+    """What a checkpoint holds: everything that an update changes."""
+
+    params: Params
+    opt_state: optax.OptState
+
+
+class Diverged(RunFailed):
+    """The ELBO of an update was NaN or infinite.
+
+    Attributes:
+        update: Which one, counted from one.
+        values: The ELBOs of that call's updates up to then.
+    """
+
+    def __init__(self, update: int, neg_elbo: float) -> None:
+        super().__init__(f"the ELBO became {-neg_elbo} at update {update}")
+        self.update = update
+
+
+class Engine(Protocol):
+    """A training state that moves forward.
+
+    The state after update u is a function of the problem, the first state and u alone: however
+    the updates are split into calls, and wherever a run was resumed.
+    """
+
+    workers: int
+    compile_time_s: float
+    waiting_s: float
+    """Time so far in which no update could be computed because its batch was not ready."""
+
+    @property
+    def state(self) -> TrainState:
+        """The state after ``update`` updates; never one that a non-finite ELBO has touched."""
+        ...
+
+    @property
+    def update(self) -> int:
+        """Updates made since the run began."""
+        ...
+
+    def advance(
+        self, until: int, interrupted: Callable[[], bool] = lambda: False
+    ) -> Float[np.ndarray, " updates"]:
+        """Make updates up to number ``until``, or fewer once ``interrupted()`` is true.
+
+        Returns:
+            The negative ELBO that each update saw, in nats.
+
+        Raises:
+            Diverged: one of them is not finite. The state is of no more use.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...

@@ -1,0 +1,143 @@
+"""Optimizers of optax by name, learning-rate schedules, and parameters held still at first."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int32, PyTree
+
+from distvi.errors import InputError, nearest
+
+
+class HoldState(NamedTuple):
+    """State of ``hold``: the updates made so far and the state of the optimizer inside."""
+
+    count: Int32[Array, ""]
+    inner: optax.OptState
+
+
+def names() -> list[str]:
+    """The optimizers of optax (and of ``optax.contrib``) that take a learning rate first."""
+    return sorted({*_factories(optax), *_factories(optax.contrib)})
+
+
+def build(
+    name: str,
+    learning_rate: optax.ScalarOrSchedule,
+    options: Mapping[str, Any] | None = None,
+) -> optax.GradientTransformation:
+    """An optimizer of optax by its name, such as ``adam``.
+
+    Args:
+        name: A function of ``optax``, or else of ``optax.contrib``, that takes a learning rate.
+        learning_rate: A number or a schedule.
+        options: Further arguments of that function.
+
+    Raises:
+        InputError: no such optimizer, no such argument, or one that needs more than gradients
+            (a line search, a Polyak step), which no engine can give it.
+    """
+    factory = {**_factories(optax.contrib), **_factories(optax)}.get(name)
+    if factory is None:
+        raise InputError(f"unknown optimizer '{name}'{nearest(name, names())}")
+    options = dict(options or {})
+    known = [
+        option for option in inspect.signature(factory).parameters if option != "learning_rate"
+    ]
+    for option in options:
+        if option not in known:
+            raise InputError(f"optimizer '{name}' has no option '{option}'{nearest(option, known)}")
+    try:
+        optimizer = factory(learning_rate=learning_rate, **options)
+        _try_out(optimizer)
+    except (TypeError, ValueError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"optimizer '{name}' cannot be used with {options}: {reason}") from error
+    return optimizer
+
+
+def schedule(
+    kind: str, learning_rate: float, updates: int, *, warmup_updates: int = 0, final: float = 0.0
+) -> optax.Schedule:
+    """The learning rate of each update: a linear rise, then ``constant`` or ``cosine``.
+
+    Args:
+        kind: ``constant``, or ``cosine``: half a cosine down to ``final * learning_rate``.
+        learning_rate: The rate at the end of the warm-up.
+        updates: Updates of the whole run, the warm-up included.
+        warmup_updates: The first update has ``learning_rate / warmup_updates``.
+        final: Where the cosine ends, as a share of ``learning_rate``.
+
+    Raises:
+        InputError: the warm-up leaves no update for the rest of the run.
+    """
+    if warmup_updates >= updates:
+        raise InputError(f"a warm-up of {warmup_updates} updates does not fit a run of {updates}")
+    rest = updates - warmup_updates
+    schedules: dict[str, Callable[[], optax.Schedule]] = {
+        "constant": lambda: optax.constant_schedule(learning_rate),
+        "cosine": lambda: optax.cosine_decay_schedule(learning_rate, rest, alpha=final),
+    }
+    after = schedules[kind]()
+    if not warmup_updates:
+        return after
+    rise = optax.linear_schedule(learning_rate / warmup_updates, learning_rate, warmup_updates - 1)
+    return optax.join_schedules([rise, after], [warmup_updates])
+
+
+def hold(
+    optimizer: optax.GradientTransformation, until: PyTree[int] | None
+) -> optax.GradientTransformation:
+    """Keep parameters still before given updates: the freeze schedules of the deep GP.
+
+    The optimizer sees all gradients from the first update on and only its updates are stopped.
+    Fed with zeros instead, Adam's second moment would be all but zero when the hold ends, and for
+    hundreds of updates the freed parameter would move several times too fast.
+
+    Args:
+        optimizer: Any optimizer.
+        until: For each parameter the number of the first update that may move it (0: all may);
+            None for no hold at all.
+    """
+    if until is None or not any(jax.tree.leaves(until)):
+        return optimizer
+
+    def init(params: PyTree) -> HoldState:
+        return HoldState(jnp.zeros([], jnp.int32), optimizer.init(params))
+
+    def update(
+        gradients: PyTree, state: optax.OptState, params: PyTree | None = None
+    ) -> tuple[PyTree, optax.OptState]:
+        assert isinstance(state, HoldState)
+        updates, inner = optimizer.update(gradients, state.inner, params)
+        held = jax.tree.map(
+            lambda first, u: jnp.where(state.count < first, jnp.zeros_like(u), u) if first else u,
+            until,
+            updates,
+        )
+        return held, HoldState(state.count + 1, inner)
+
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+
+
+def _factories(module: Any) -> dict[str, Callable[..., optax.GradientTransformation]]:
+    found = {}
+    for name in dir(module):
+        function = getattr(module, name) if not name.startswith("_") else None
+        if not inspect.isfunction(function) or name.startswith("scale_by"):
+            continue
+        if next(iter(inspect.signature(function).parameters), "") == "learning_rate":
+            found[name] = function
+    return found
+
+
+def _try_out(optimizer: optax.GradientTransformation) -> None:
+    """Make one update of a small matrix abstractly: wrong options fail here, not in the run."""
+
+    def one_update(params: PyTree) -> PyTree:
+        return optimizer.update(params, optimizer.init(params), params)
+
+    jax.eval_shape(one_update, {"matrix": jnp.zeros((2, 2)), "vector": jnp.zeros(2)})

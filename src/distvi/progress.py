@@ -1,0 +1,153 @@
+"""How a run goes, on standard error: one live line on a terminal, plain lines elsewhere."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from rich import progress
+from rich.console import Console
+from rich.table import Table
+
+_PLAIN_LINES = 10  # at least so many where tests are rare
+
+
+class Progress(Protocol):
+    """Who is told how a run goes; a context that lasts as long as the training does."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def started(self, run: Path, update: int, updates: int) -> None:
+        """Training begins, or goes on, after ``update`` of ``updates``."""
+
+    def reported(self, update: int, neg_elbo: float, training_time_s: float) -> None:
+        """The mean negative ELBO per example since the last report, in nats."""
+
+    def tested(self, update: int, metrics: Mapping[str, float]) -> None:
+        """Metrics of the test part."""
+
+    def finished(self, run: Path, summary: Mapping[str, Any]) -> None:
+        """All updates are made and the folder is complete."""
+
+
+class Silent(Progress):
+    """Tells nobody."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+
+class Lines(Silent):
+    """One plain line per test, for log files and pipes."""
+
+    def started(self, run: Path, update: int, updates: int) -> None:
+        """Say where the run is."""
+        self._updates = updates
+        self._neg_elbo, self._time_s, self._printed = 0.0, 0.0, update
+        _say(f"training {run}: updates {update} to {updates}")
+
+    def reported(self, update: int, neg_elbo: float, training_time_s: float) -> None:
+        """Say it, if nothing has been said for long."""
+        self._neg_elbo, self._time_s = neg_elbo, training_time_s
+        if update - self._printed > self._updates / _PLAIN_LINES:
+            self._line(update, "")
+
+    def tested(self, update: int, metrics: Mapping[str, float]) -> None:
+        """Say it."""
+        self._line(update, f"  test {brief(metrics)}")
+
+    def finished(self, run: Path, summary: Mapping[str, Any]) -> None:
+        """Say the result."""
+        _say(f"done in {summary['training_time_s']:.1f} s of training: {brief(summary['test'])}")
+        _say(f"written to {run}")
+
+    def _line(self, update: int, test: str) -> None:
+        self._printed = update
+        _say(
+            f"update {update}/{self._updates}  {self._time_s:.1f} s"
+            f"  ELBO {-self._neg_elbo:.4f} per example{test}"
+        )
+
+
+class Live(Silent):
+    """A bar with the time left, the ELBO and the last test metrics."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._bar = progress.Progress(
+            progress.TextColumn("[bold]{task.description}"),
+            progress.BarColumn(bar_width=None, complete_style="cyan", finished_style="green"),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(compact=True),
+            progress.TextColumn("ELBO {task.fields[elbo]}"),
+            progress.TextColumn("[green]{task.fields[test]}"),
+            console=self._console,
+            expand=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def started(self, run: Path, update: int, updates: int) -> None:
+        """Draw the bar."""
+        fields = {"elbo": "…", "test": ""}
+        self._task = self._bar.add_task(run.name, total=updates, completed=update, **fields)
+
+    def reported(self, update: int, neg_elbo: float, training_time_s: float) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=update, elbo=f"{-neg_elbo:.3f}")
+
+    def tested(self, update: int, metrics: Mapping[str, float]) -> None:
+        """Show the metrics until the next test."""
+        self._bar.update(self._task, test=brief(metrics))
+
+    def finished(self, run: Path, summary: Mapping[str, Any]) -> None:
+        """Show the result as a table."""
+        self._console.print(result_table(summary))
+        self._console.print(f"Written to [bold]{run}[/]", highlight=False, soft_wrap=True)
+
+
+def for_terminal() -> Progress:
+    """`Live` where standard error is a terminal, `Lines` elsewhere."""
+    return Live() if sys.stderr.isatty() else Lines()
+
+
+def brief(metrics: Mapping[str, float]) -> str:
+    """The two metrics that say most.
+
+    Example:
+        >>> brief({"error_rate": 0.028, "mnll": 0.0912, "ece": 0.01})
+        'error 2.8%, MNLL 0.0912'
+    """
+    quality = (
+        f"error {100 * metrics['error_rate']:.3g}%"
+        if "error_rate" in metrics
+        else f"RMSE {metrics['rmse']:.4g}"
+    )
+    return f"{quality}, MNLL {metrics['mnll']:.3g}"
+
+
+def result_table(summary: Mapping[str, Any]) -> Table:
+    """The test metrics of a finished run beside its size and speed."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(justify="right", style="dim")
+    table.add_column()
+    for name, value in summary["test"].items():
+        table.add_row(name.replace("_", " "), f"{value:.4g}")
+    rate = summary["examples_per_s"]
+    speed = f"{summary['training_time_s']:.1f} s"
+    table.add_row("training", f"{summary['updates']} updates in {speed}, {rate:,.0f} examples/s")
+    return table
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201

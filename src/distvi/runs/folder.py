@@ -1,0 +1,219 @@
+"""The run folder: where it is made, what is written into it, and how it is read back."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distvi.config import RunConfig, resolve, write_toml
+from distvi.data import Schema, Standardization
+from distvi.errors import InputError
+from distvi.runs import checkpoints
+from distvi.runs.files import read_json, replace_bytes, write_bytes, write_json
+
+CONFIG, SUMMARY, METRICS, DATA, FIGURE = (
+    "run.toml",
+    "summary.json",
+    "metrics.parquet",
+    "data.json",
+    "figure.png",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The resolved configuration."""
+        return resolve(file=self.path / CONFIG)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What summary.json holds at present."""
+        return read_json(self.path / SUMMARY)
+
+    @property
+    def metrics(self) -> pa.Table:
+        """One row per reporting interval and per evaluation."""
+        try:
+            return pq.read_table(self.path / METRICS)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"cannot read {self.path / METRICS}: {error}") from error
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The columns of the data that the run learnt from."""
+        return _parsed(self.path / DATA, "schema", Schema.from_json)
+
+    @cached_property
+    def standardization(self) -> Standardization:
+        """The scales learnt on the training part."""
+        return _parsed(self.path / DATA, "standardization", Standardization.from_json)
+
+    @property
+    def n_train(self) -> int:
+        """Number of training examples."""
+        return _parsed(self.path / DATA, "n_train", int)
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def figure(self) -> Path:
+        """The picture of learning curves and calibration."""
+        return self.path / FIGURE
+
+    def newest_checkpoint(self) -> checkpoints.Checkpoint:
+        """The last checkpoint.
+
+        Raises:
+            InputError: there is none, or it is damaged.
+        """
+        updates = checkpoints.updates(self.checkpoint_folder)
+        if not updates:
+            raise InputError(f"{self.path} holds no checkpoint")
+        return checkpoints.read(self.checkpoint_folder / str(updates[-1]))
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Replace summary.json."""
+        write_json(self.path / SUMMARY, summary)
+
+    def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace metrics.parquet; a column that a row lacks is null there."""
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        integers = ("update", "examples")
+        columns = {
+            name: pa.array(
+                [row.get(name) for row in rows], pa.int64() if name in integers else pa.float64()
+            )
+            for name in names
+        }
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table(columns), sink)
+        replace_bytes(self.path / METRICS, sink.getvalue().to_pybytes())
+
+
+def load_run(path: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        InputError: it is no run folder, or its configuration or data description is damaged.
+    """
+    run = Run(Path(path))
+    if not run.path.is_dir():
+        raise InputError(f"there is no run folder {run.path}")
+    if not (run.path / CONFIG).is_file():
+        raise InputError(f"{run.path} is no run folder: it holds no {CONFIG}")
+    _ = run.config, run.schema, run.standardization
+    return run
+
+
+def check_new(out: Path) -> None:
+    """Refuse a folder that could not become a run's.
+
+    Raises:
+        InputError: it holds something already, or cannot be made.
+    """
+    try:
+        if (out / CONFIG).exists():
+            raise InputError(
+                f"{out} already holds a run; choose another --out, or go on with it: "
+                f"distvi resume {out}"
+            )
+        if out.is_dir() and any(out.iterdir()):
+            raise InputError(f"{out} is not empty; choose another --out")
+        made = _make(out)
+        for folder in made:  # an attempt tells more than permission bits: nothing is left of it
+            folder.rmdir()
+    except OSError as error:
+        raise InputError(f"cannot write the run to {out}: {error.strerror}") from error
+
+
+def create(
+    out: Path | None,
+    config: RunConfig,
+    schema: Schema,
+    standardization: Standardization,
+    n_train: int,
+) -> Run:
+    """Make a run folder with its configuration and what predictions need to be undone.
+
+    Args:
+        out: The folder; by default ``runs/NAME-0001`` or the first number that is free.
+        config: The resolved configuration.
+        schema: The columns of the data.
+        standardization: Learnt on the training part.
+        n_train: Number of training examples.
+
+    Raises:
+        InputError: the folder holds a run already, or cannot be written.
+    """
+    try:
+        if out is None:
+            out = _next_free(Path("runs"), schema.name)
+        else:
+            check_new(out)
+            out.mkdir(parents=True, exist_ok=True)
+        data = {
+            "schema": schema.to_json(),
+            "standardization": standardization.to_json(),
+            "n_train": n_train,
+        }
+        write_json(out / DATA, data)
+        toml = write_toml(config.model_dump())
+        write_bytes(out / CONFIG, toml.encode())
+    except OSError as error:
+        raise InputError(f"cannot write the run to {out}: {error.strerror}") from error
+    return Run(out)
+
+
+def _next_free(parent: Path, name: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^\w.-]+", "-", name) or "run"
+    taken = [path.name.removeprefix(f"{name}-") for path in parent.glob(f"{name}-*")]
+    number = max((int(text) for text in taken if text.isdecimal()), default=0)
+    while True:
+        number += 1
+        out = parent / f"{name}-{number:04d}"
+        try:
+            out.mkdir()
+        except FileExistsError:
+            continue  # another run took this number just now
+        return out
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder and its parents; those that were made, innermost first."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for made in reversed(missing):
+        made.mkdir()
+    probe = (missing[0] if missing else folder) / ".distvi-probe"
+    probe.touch()
+    probe.unlink()
+    return missing
+
+
+def _parsed(path: Path, name: str, parse: Any) -> Any:
+    record = read_json(path)
+    try:
+        return parse(record[name])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged: its entry '{name}' cannot be read") from error

@@ -1,0 +1,203 @@
+"""From a configuration to what a run is made of, with every input checked before anything runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from distvi import data, optimizers
+from distvi.config import DataSettings, RunConfig, TrainingSettings
+from distvi.data import Dataset, Schema, Standardization, Task, batch_indices
+from distvi.engines import Problem, mesh
+from distvi.errors import InputError
+from distvi.evaluation import Predictor
+from distvi.models import Batch, Model, build_model
+
+DEFAULT_EPOCHS = 100
+DEFAULT_BATCH_SIZE = 200
+
+# The noise of update u has the key fold_in(run's key, u); these two lie beyond any update.
+_INIT, _PREDICT = 2**32 - 1, 2**32 - 2
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A run's parts, built and checked.
+
+    Attributes:
+        config: The configuration with every default that depends on the data written out.
+        dataset: Training and test examples.
+        standardization: Learnt on the training part.
+        model: What is trained.
+        schedule: Learning rate of every update.
+        updates: How many there are.
+        devices: Where they are computed.
+    """
+
+    config: RunConfig
+    dataset: Dataset
+    standardization: Standardization
+    model: Model
+    schedule: optax.Schedule
+    updates: int
+    devices: list[jax.Device]
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per update."""
+        assert self.config.training.batch_size is not None
+        return self.config.training.batch_size
+
+    def initial_params(self) -> Any:
+        """Parameters before the first update."""
+        return self.model.init(jax.random.fold_in(run_key(self.config), _INIT))
+
+    def problem(self, params: Any) -> Problem:
+        """What the engine is handed.
+
+        Raises:
+            InputError: an unknown optimizer, or options that it does not take.
+        """
+        training, train = self.config.training, self.dataset.train
+        model, standardization, n_data = self.model, self.standardization, len(train)
+
+        def loss(params: Any, x: Array, y: Array, index: Array, key: Array) -> Array:
+            batch = Batch(*standardization.standardize(x, y), index)
+            return model.neg_elbo(params, batch, key, n_data)
+
+        optimizer = optimizers.build(training.optimizer, self.schedule, training.optimizer_options)
+        hold_until = getattr(model, "hold_until", None)
+        return Problem(
+            loss=loss,
+            optimizer=optimizers.hold(optimizer, hold_until(params) if hold_until else None),
+            examples=train,
+            indices=lambda position, count: batch_indices(training.seed, n_data, position, count),
+            batch_size=self.batch_size,
+            key=run_key(self.config),
+        )
+
+    def predictor(self) -> Predictor:
+        """The model's predictions."""
+        return make_predictor(self.config, self.model, self.standardization, self.dataset.task)
+
+
+def prepare(config: RunConfig, standardization: Standardization | None = None) -> Setup:
+    """Read the data, build the model, check everything against everything.
+
+    Args:
+        config: From `distvi.config.resolve`.
+        standardization: Of the run to go on with; None: learnt here.
+
+    Raises:
+        InputError: the data are bad, or a setting does not suit them.
+    """
+    # Before the data are read: the first computation of JAX settles how many devices there are.
+    devices = mesh.devices(config.engine.workers)
+    dataset = load_dataset(config.data)
+    if standardization is None:
+        mode = dataset.inputs_mode if config.data.inputs == "auto" else config.data.inputs
+        standardization = Standardization.learn(dataset.train, dataset.task, mode)
+    training, updates = _resolve_lengths(config.training, len(dataset.train))
+    engine = config.engine.model_copy(update={"workers": len(devices)})
+    located = _absolute(config.data)
+    config = config.model_copy(update={"data": located, "training": training, "engine": engine})
+    setup = Setup(
+        config=config,
+        dataset=dataset,
+        standardization=standardization,
+        model=model_of(config, dataset.schema),
+        schedule=optimizers.schedule(
+            training.schedule,
+            training.learning_rate,
+            updates,
+            warmup_updates=training.warmup_updates,
+            final=training.final_rate,
+        ),
+        updates=updates,
+        devices=devices,
+    )
+    optimizers.build(training.optimizer, setup.schedule, training.optimizer_options)
+    return setup
+
+
+def load_dataset(settings: DataSettings) -> Dataset:
+    """The data set that the settings name.
+
+    Raises:
+        InputError: see `distvi.data.load`.
+    """
+    test_indices: Any = settings.test_indices
+    if isinstance(test_indices, str):
+        test_indices = data.read_test_indices(test_indices, settings.split)
+    elif test_indices is not None:
+        test_indices = np.asarray(test_indices, np.int64)
+    return data.load(
+        settings.dataset,
+        data_dir=settings.data_dir,
+        target=settings.target,
+        task=None if settings.task is None else Task(settings.task),
+        test_fraction=settings.test_fraction,
+        split_seed=settings.split_seed,
+        test_indices=test_indices,
+    )
+
+
+def model_of(config: RunConfig, schema: Schema) -> Model:
+    """The model of a run."""
+    return build_model(
+        config.model,
+        inputs=len(schema.inputs),
+        outputs=len(schema.classes) or len(schema.targets),
+        task=schema.task.value,
+        seed=config.training.seed,
+    )
+
+
+def make_predictor(
+    config: RunConfig, model: Model, standardization: Standardization, task: Task
+) -> Predictor:
+    """Predictions with the run's number of samples, drawn from the run's key."""
+    key = jax.random.fold_in(run_key(config), _PREDICT)
+    return Predictor(model, standardization, task, config.model.test_samples, key)
+
+
+def run_key(config: RunConfig) -> Array:
+    """The key that all noise of a run is drawn from."""
+    return jax.random.key(config.training.seed)
+
+
+def _resolve_lengths(training: TrainingSettings, n_train: int) -> tuple[TrainingSettings, int]:
+    """Write out what depends on the number of examples; and the number of updates."""
+    batch_size = training.batch_size or min(DEFAULT_BATCH_SIZE, n_train)
+    if batch_size > n_train:
+        raise InputError(
+            f"the batch size is {batch_size}, but there are {n_train} training examples; "
+            f"choose at most {n_train}"
+        )
+    epochs = training.epochs
+    if epochs is None and training.updates is None:
+        epochs = DEFAULT_EPOCHS
+    updates = training.updates or max(1, round((epochs or 0) * n_train / batch_size))
+    defaults = {
+        "evaluate_every": max(1, updates // 20),
+        "report_every": max(1, updates // 200),
+        "checkpoint_every": max(1, updates // 10),
+    }
+    missing = {name: value for name, value in defaults.items() if getattr(training, name) is None}
+    settled = {"epochs": epochs, "batch_size": batch_size, **missing}
+    return training.model_copy(update=settled), updates
+
+
+def _absolute(settings: DataSettings) -> DataSettings:
+    """Paths that mean the same from any folder, so that run.toml repeats the run from there."""
+    paths = {}
+    for name in ("dataset", "data_dir", "test_indices"):
+        value = getattr(settings, name)
+        named = name == "dataset" and value in {entry.name for entry in data.available()}
+        if isinstance(value, str) and not named:
+            paths[name] = str(Path(value).resolve())
+    return settings.model_copy(update=paths)

@@ -1,0 +1,310 @@
+"""One run: a configuration in, a run folder out; and going on with one that was stopped."""
+
+import functools
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from distvi.config import RunConfig
+from distvi.engines import Diverged, Engine, TrainState
+from distvi.engines.mesh import MeshEngine
+from distvi.errors import InputError, RunFailed
+from distvi.evaluation import Evaluation
+from distvi.interruption import Interruption
+from distvi.progress import Progress, Silent
+from distvi.runs import checkpoints
+from distvi.runs.folder import Run, check_new, create, load_run
+from distvi.runs.summary import summarize
+from distvi.setup import Setup, prepare
+
+_NEW_COUNTERS: dict[str, Any] = {
+    "training_time_s": 0.0,
+    "compile_time_s": 0.0,
+    "evaluation_time_s": 0.0,
+    "waiting_s": 0.0,
+    "neg_elbo": None,
+    "interval_sum": 0.0,
+    "interval_count": 0,
+}
+_RESIDENT = {"auto": None, "always": True, "never": False}
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by a signal; its checkpoint is written and it can be resumed.
+
+    Attributes:
+        run: The run.
+        signum: The signal.
+    """
+
+    def __init__(self, run: Run, signum: int) -> None:
+        super().__init__(f"interrupted; go on with: distvi resume {run.path}")
+        self.run, self.signum = run, signum
+
+
+def train(config: RunConfig, out: Path | None = None, progress: Progress | None = None) -> Run:
+    """Train from the first update to the last.
+
+    Args:
+        config: From `distvi.config.resolve`.
+        out: The run folder to make; by default the next free ``runs/NAME-0001``.
+        progress: Who is told how it goes.
+
+    Raises:
+        InputError: the input is wrong; nothing has been written.
+        RunFailed: the ELBO was not finite; the last good checkpoint is kept.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+    """
+    if out is not None:
+        check_new(out)
+    setup = prepare(config)
+    engine = _engine(setup, setup.initial_params())
+    dataset = setup.dataset
+    run = create(out, setup.config, dataset.schema, setup.standardization, len(dataset.train))
+    return _Course(run, setup, engine, progress or Silent()).go()
+
+
+def resume(path: Path, progress: Progress | None = None) -> Run:
+    """Go on with a run from its newest checkpoint, bit for bit as if it had never stopped.
+
+    A newest checkpoint that is damaged is passed over, which is said on standard error, if there
+    is one before it.
+
+    Raises:
+        InputError: no run folder, no checkpoint that can be read, or other data than before.
+        RunFailed, Interrupted: as `train`.
+    """
+    run = load_run(path)
+    setup = prepare(run.config, run.standardization)
+    if setup.dataset.schema != run.schema or len(setup.dataset.train) != run.n_train:
+        raise InputError(f"{setup.config.data.dataset} is not the data set that {path} began with")
+    checkpoint = _newest_good(run)
+    where = run.checkpoint_folder / str(checkpoint.update)
+    like = jax.eval_shape(setup.initial_params)
+    params = checkpoints.restore(like, checkpoint.params, where / "params.safetensors")
+    optimizer = setup.problem(params).optimizer
+    like = jax.eval_shape(optimizer.init, params)
+    opt_state = checkpoints.restore(like, checkpoint.opt_state, where / "optimizer.safetensors")
+    if checkpoint.update >= setup.updates and run.summary.get("status") == "done":
+        return run
+    engine = _engine(setup, params, opt_state=opt_state, update=checkpoint.update)
+    counters = {name: checkpoint.counters[name] for name in _NEW_COUNTERS}
+    rows = [row for row in run.metrics.to_pylist() if row["update"] <= checkpoint.update]
+    return _Course(run, setup, engine, progress or Silent(), counters, rows).go()
+
+
+class _Course:
+    """The course of one run from an engine's state to the last update."""
+
+    def __init__(
+        self,
+        run: Run,
+        setup: Setup,
+        engine: Engine,
+        progress: Progress,
+        counters: dict[str, Any] = _NEW_COUNTERS,
+        rows: list[dict[str, Any]] | None = None,
+    ) -> None:
+        self.run, self.setup, self.engine, self.progress = run, setup, engine, progress
+        self.interruption = Interruption()
+        self.counters = dict(counters)
+        self.counters["compile_time_s"] += engine.compile_time_s
+        self.waited_before_s = self.counters["waiting_s"]
+        self.rows = {row["update"]: row for row in rows or []}
+        self.predictor = setup.predictor()
+        self.evaluation: Evaluation | None = None
+        leaves = jax.tree.leaves(engine.state.params)
+        self.params_bytes = sum(leaf.nbytes for leaf in leaves)
+
+    def go(self) -> Run:
+        """Make the remaining updates and finish the folder."""
+        status = "failed"
+        try:
+            with self.interruption, self.engine, self.progress:
+                self.progress.started(self.run.path, self.engine.update, self.setup.updates)
+                self._train()
+            status = "done" if self.engine.update == self.setup.updates else "interrupted"
+        except Diverged as error:
+            kept = checkpoints.updates(self.run.checkpoint_folder)[-1]
+            raise RunFailed(
+                f"{error}; the last good checkpoint is {self.run.checkpoint_folder / str(kept)}. "
+                "A lower learning rate is the usual cure"
+            ) from error
+        finally:
+            self._write(status)
+        if self.interruption.signum is not None and status == "interrupted":
+            raise Interrupted(self.run, self.interruption.signum)
+        self._draw()
+        self.progress.finished(self.run.path, self.run.summary)
+        return self.run
+
+    def _train(self) -> None:
+        training, last = self.setup.config.training, self.setup.updates
+        if not self.engine.update:
+            self._checkpoint()  # something good to go back to, whatever happens
+        while self.engine.update < last and not self.interruption():
+            self._advance()
+            at = functools.partial(_is_due, update=self.engine.update, last=last)
+            if at(training.report_every):
+                self._report()
+            if at(training.evaluate_every):
+                self._evaluate()
+            if at(training.checkpoint_every):
+                self._checkpoint()
+        if self.engine.update < last:
+            self._checkpoint()
+        elif self.evaluation is None:  # resumed after the last update, before its evaluation
+            self._evaluate()
+
+    def _advance(self) -> None:
+        """Go to the next update at which something is to be done."""
+        training, update = self.setup.config.training, self.engine.update
+        intervals = (training.report_every, training.evaluate_every, training.checkpoint_every)
+        due = [update - update % every + every for every in intervals if every]
+        with self._timed("training_time_s"):
+            values = self.engine.advance(min(*due, self.setup.updates), self.interruption)
+        self.counters["waiting_s"] = self.waited_before_s + self.engine.waiting_s
+        self.counters["interval_sum"] += float(values.sum(dtype=np.float64))
+        self.counters["interval_count"] += len(values)
+
+    def _report(self) -> None:
+        count = self.counters["interval_count"]
+        neg_elbo = self.counters["interval_sum"] / count / len(self.setup.dataset.train)
+        self.counters |= {"neg_elbo": neg_elbo, "interval_sum": 0.0, "interval_count": 0}
+        rate = float(self.setup.schedule(self.engine.update - 1))
+        self._row().update(neg_elbo=neg_elbo, learning_rate=rate)
+        self.progress.reported(self.engine.update, neg_elbo, self.counters["training_time_s"])
+
+    def _evaluate(self) -> None:
+        with self._timed("evaluation_time_s"):
+            params, dataset = self.engine.state.params, self.setup.dataset
+            on_one = jax.device_put(params, self.setup.devices[0])
+            self.evaluation = Evaluation(self.predictor, on_one, dataset.test, dataset.targets[0])
+        metrics = self.evaluation.metrics
+        self._row().update({f"test_{name}": value for name, value in metrics.items()})
+        self.progress.tested(self.engine.update, metrics)
+
+    def _checkpoint(self) -> None:
+        state, update = self.engine.state, self.engine.update
+        if not _all_finite(state.params):
+            raise RunFailed(
+                f"the parameters are no longer finite after update {update}; "
+                "a lower learning rate is the usual cure"
+            )
+        with self._timed("training_time_s"):
+            if self.rows:
+                self.run.write_metrics(self._table())
+            checkpoints.write(
+                self.run.checkpoint_folder,
+                update,
+                state.params,
+                state.opt_state,
+                self.counters,
+                self.setup.config.training.keep_checkpoints,
+            )
+        self._write("running")
+
+    def _write(self, status: str) -> None:
+        if self.rows:
+            self.run.write_metrics(self._table())
+        tests = [row for row in self._table() if "test_mnll" in row]
+        last = tests[-1] if tests else {}
+        test = {k.removeprefix("test_"): v for k, v in last.items() if k.startswith("test_")}
+        summary = summarize(
+            self.setup.config,
+            status,
+            updates=self.engine.update,
+            counters=self.counters,
+            devices=self.setup.devices,
+            params_bytes=self.params_bytes,
+            test=test,
+        )
+        self.run.write_summary(summary)
+
+    def _draw(self) -> None:
+        from distvi.report.figures import run_figure  # matplotlib is slow to import
+
+        assert self.evaluation is not None
+        run_figure(
+            self.run.figure,
+            title=f"{self.setup.dataset.name}, {self.setup.config.model.kind}",
+            training=self._columns("neg_elbo"),
+            tests=self._columns("test_mnll"),
+            predictions=self.evaluation.predictions,
+        )
+
+    def _row(self) -> dict[str, Any]:
+        update = self.engine.update
+        if update not in self.rows:
+            examples = update * self.setup.batch_size
+            self.rows[update] = {
+                "update": update,
+                "epoch": examples / len(self.setup.dataset.train),
+                "examples": examples,
+                "training_time_s": self.counters["training_time_s"],
+            }
+        return self.rows[update]
+
+    def _table(self) -> list[dict[str, Any]]:
+        return [self.rows[update] for update in sorted(self.rows)]
+
+    def _columns(self, having: str) -> dict[str, np.ndarray]:
+        rows = [row for row in self._table() if row.get(having) is not None]
+        names = [name for name in rows[0] if rows[0][name] is not None]
+        return {n.removeprefix("test_"): np.array([row[n] for row in rows]) for n in names}
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        before = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.counters[name] += time.perf_counter() - before
+
+
+def _engine(setup: Setup, params: Any, opt_state: Any = None, update: int = 0) -> Engine:
+    return MeshEngine(
+        setup.problem(params),
+        params,
+        setup.devices,
+        last=setup.updates,
+        resident=_RESIDENT[setup.config.engine.data_on_device],
+        opt_state=opt_state,
+        update=update,
+    )
+
+
+def _newest_good(run: Run) -> checkpoints.Checkpoint:
+    found = checkpoints.updates(run.checkpoint_folder)
+    if not found:
+        raise InputError(f"{run.path} holds no checkpoint to go on from")
+    problems = []
+    for update in reversed(found):
+        try:
+            checkpoint = checkpoints.read(run.checkpoint_folder / str(update))
+        except InputError as error:
+            problems.append(error)
+            continue
+        for problem in problems:
+            print(f"distvi: {problem}; going on from update {update}", file=sys.stderr)  # noqa: T201
+        return checkpoint
+    raise problems[0]
+
+
+def _is_due(every: int | None, *, update: int, last: int) -> bool:
+    return update == last or bool(every and update % every == 0)
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+__all__ = ["Interrupted", "TrainState", "resume", "train"]
