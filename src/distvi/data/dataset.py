@@ -1,6 +1,5 @@
 """What a data set is to the rest of the package: named columns, a training part and a test part."""
 
-import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,10 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Integer, Shaped
 
-RELEASE_BYTES = 32 << 20
-"""A memory-mapped array gives its pages back after about this many bytes were read from it."""
+from distvi.data.mapping import RowFile
 
-_PAGE_BYTES = mmap.PAGESIZE
+_BLOCK_BYTES = 32 << 20
 
 
 class Task(StrEnum):
@@ -26,80 +24,45 @@ class Task(StrEnum):
     """How many: ``y`` is float32 (rows, 1), whole numbers from zero on."""
 
 
-class _Pages:
-    """The file behind a memory-mapped array, and how much of it was read since the last release."""
-
-    def __init__(self, mapping: mmap.mmap):
-        self.mapping = mapping
-        self.touched_bytes = 0
-
-    def touched(self, count_bytes: int) -> None:
-        self.touched_bytes += count_bytes
-        if self.touched_bytes >= RELEASE_BYTES:
-            self.touched_bytes = 0
-            if hasattr(self.mapping, "madvise"):
-                # The page cache keeps them: a later read is a soft fault, not a disk access.
-                self.mapping.madvise(mmap.MADV_DONTNEED)
-
-
-def _pages_of(array: np.ndarray) -> _Pages | None:
-    base: object = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return _Pages(base) if isinstance(base, mmap.mmap) else None
-
-
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Rows of inputs with their targets, in the type they are stored in.
 
     Attributes:
-        x: Inputs, uint8 (images) or float32; it may be a memory-mapped file.
+        x: Inputs, uint8 (images) or float32. It may be a memory-mapped file, of which indexing it
+            makes pages resident; ``take`` and ``blocks`` do not.
         y: Targets; see ``Task``. Always in memory.
     """
 
     x: Shaped[np.ndarray, "rows inputs"]
     y: Float32[np.ndarray, "rows outputs"] | Integer[np.ndarray, " rows"]
-    _pages: _Pages | None = field(init=False, repr=False)
+    _file: RowFile | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
             raise ValueError(f"{len(self.x)} rows of inputs and {len(self.y)} of targets")
-        object.__setattr__(self, "_pages", _pages_of(self.x))
+        object.__setattr__(self, "_file", RowFile.behind(self.x))
 
     def __len__(self) -> int:
         return len(self.x)
 
     def take(self, indices: Integer[np.ndarray, " batch"]) -> tuple[np.ndarray, np.ndarray]:
-        """Copies of the rows with these numbers.
-
-        The resident memory stays bounded however large the file behind ``x`` is: pages that
-        were read are given back every ``RELEASE_BYTES``.
+        """Copies of the rows with these numbers; of a mapped file nothing stays resident.
 
         Example:
             >>> rows = Examples(np.array([[1.0], [2.0]], np.float32), np.array([0, 1], np.int32))
             >>> rows.take(np.array([1, 1]))[0].ravel()
             array([2., 2.], dtype=float32)
         """
-        if self._pages is None:
-            return np.take(self.x, indices, axis=0), np.take(self.y, indices, axis=0)
-        row_bytes = self.x.dtype.itemsize * self.x.shape[1] + _PAGE_BYTES
-        step = max(1, RELEASE_BYTES // row_bytes)
-        x = np.empty((len(indices), self.x.shape[1]), self.x.dtype)
-        for start in range(0, len(indices), step):
-            part = indices[start : start + step]
-            x[start : start + step] = self.x[part]
-            self._pages.touched(len(part) * row_bytes)
-        return x, np.take(self.y, indices, axis=0)
+        x = self.x.take(indices, axis=0) if self._file is None else self._file.take(indices)
+        return x, self.y.take(indices, axis=0)
 
-    def blocks(self, block_bytes: int = RELEASE_BYTES) -> Iterator[np.ndarray]:
+    def blocks(self) -> Iterator[np.ndarray]:
         """The inputs from first to last, as consecutive blocks of whole rows."""
-        step = max(1, block_bytes // max(1, self.x.dtype.itemsize * self.x.shape[1]))
+        step = max(1, _BLOCK_BYTES // max(1, self.x.dtype.itemsize * self.x.shape[1]))
         for start in range(0, len(self), step):
-            block = self.x[start : start + step]
-            yield block
-            if self._pages is not None:
-                self._pages.touched(block.nbytes)
+            stop = start + step
+            yield self.x[start:stop] if self._file is None else self._file.read(start, stop)
 
 
 @dataclass(frozen=True)
