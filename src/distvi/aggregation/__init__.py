@@ -1,0 +1,76 @@
+"""What a server does with the gradients that arrive, and who may start: schemes and their parts.
+
+Aggregation is to gradients what ``optax.chain`` is to updates: small stages, closed under
+``chain``.
+"""
+
+from distvi.aggregation.names import COMBINES, RATES, SCHEMES, scheme_named
+from distvi.aggregation.pacing import after_own_update, at_once, bounded_lead, tokens
+from distvi.aggregation.progress import check_progress
+from distvi.aggregation.schemes import (
+    asynchronous,
+    backup_gradients,
+    backup_workers,
+    drop_stale_async,
+    k_async,
+    k_batch_async,
+    k_batch_sync,
+    k_sync,
+    softsync,
+    ssp,
+    staleness_aware,
+    sync,
+)
+from distvi.aggregation.stages import (
+    add,
+    average,
+    average_by_size,
+    chain,
+    collect,
+    drop_stale,
+    one_from_each,
+    one_over_tau,
+    scale_by_staleness,
+    stage_of,
+    staleness,
+)
+from distvi.protocol import Pacing, Scheme, Stage, Stragglers
+
+__all__ = [
+    "COMBINES",
+    "RATES",
+    "SCHEMES",
+    "Pacing",
+    "Scheme",
+    "Stage",
+    "Stragglers",
+    "add",
+    "after_own_update",
+    "asynchronous",
+    "at_once",
+    "average",
+    "average_by_size",
+    "backup_gradients",
+    "backup_workers",
+    "bounded_lead",
+    "chain",
+    "check_progress",
+    "collect",
+    "drop_stale",
+    "drop_stale_async",
+    "k_async",
+    "k_batch_async",
+    "k_batch_sync",
+    "k_sync",
+    "one_from_each",
+    "one_over_tau",
+    "scale_by_staleness",
+    "scheme_named",
+    "softsync",
+    "ssp",
+    "stage_of",
+    "staleness",
+    "staleness_aware",
+    "sync",
+    "tokens",
+]

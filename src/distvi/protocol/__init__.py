@@ -1,0 +1,98 @@
+"""The parameter server's control plane: a pure state machine, standard library only.
+
+Begin with ``machine.py`` (what each event does) and ``life.py`` (what may become of a gradient).
+``distvi.aggregation`` has the schemes; an engine runs the machine with ``drive``.
+"""
+
+from distvi.protocol.commands import (
+    Cancel,
+    Command,
+    Commit,
+    Dismiss,
+    Free,
+    Ignored,
+    Reason,
+    SendParameters,
+    SetAlarm,
+    Stop,
+)
+from distvi.protocol.drive import Observer, Transport, drive, story
+from distvi.protocol.events import (
+    Alarm,
+    Event,
+    GradientArrived,
+    GradientUnusable,
+    Joined,
+    Left,
+    Outcome,
+    StopRequested,
+)
+from distvi.protocol.invariants import violations
+from distvi.protocol.journal import Entry, read_line, replay, write_line
+from distvi.protocol.life import LIFE, Cause, Status, life_diagram
+from distvi.protocol.machine import react
+from distvi.protocol.rules import (
+    Decision,
+    Order,
+    Pacing,
+    Rules,
+    Scheme,
+    Stage,
+    Stragglers,
+    View,
+    Worker,
+)
+from distvi.protocol.state import State, initial_state
+from distvi.protocol.table import Table
+from distvi.protocol.tickets import Lot, Part, Refusal, Ticket
+
+__all__ = [
+    "LIFE",
+    "Alarm",
+    "Cancel",
+    "Cause",
+    "Command",
+    "Commit",
+    "Decision",
+    "Dismiss",
+    "Entry",
+    "Event",
+    "Free",
+    "GradientArrived",
+    "GradientUnusable",
+    "Ignored",
+    "Joined",
+    "Left",
+    "Lot",
+    "Observer",
+    "Order",
+    "Outcome",
+    "Pacing",
+    "Part",
+    "Reason",
+    "Refusal",
+    "Rules",
+    "Scheme",
+    "SendParameters",
+    "SetAlarm",
+    "Stage",
+    "State",
+    "Status",
+    "Stop",
+    "StopRequested",
+    "Stragglers",
+    "Table",
+    "Ticket",
+    "Transport",
+    "View",
+    "Worker",
+    "drive",
+    "initial_state",
+    "life_diagram",
+    "react",
+    "read_line",
+    "replay",
+    "story",
+    "violations",
+    "write_line",
+]

@@ -1,0 +1,184 @@
+"""What a run of the protocol can be told: the scheme, and the run's limits.
+
+A scheme is a **stage** (what the server does with gradients that arrive), a **pacing** (which
+worker may start on the newest version) and what becomes of the **stragglers** of an update. The
+ones with names are built in ``distvi.aggregation``; anyone can write others.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from distvi.errors import InputError
+from distvi.protocol.tickets import Lot, Refusal, Ticket
+
+
+class Order(NamedTuple):
+    """A gradient that a worker has been sent parameters for.
+
+    Attributes:
+        sequence: Its number among the worker's orders.
+        base: Version of the parameters that were sent.
+        since_s: When it became the worker's next task: as it was sent, or as the order before
+            it was delivered.
+    """
+
+    sequence: int
+    base: int
+    since_s: float
+
+
+class Worker(NamedTuple):
+    """A member of the run.
+
+    Attributes:
+        worker: Its number.
+        incarnation: Which start of it this is.
+        clock: Gradients it has delivered, as Ho et al. (2013) count; a newcomer begins at the
+            clock of the slowest member, so that nobody waits for what it never did.
+        sequence: Number of its next order.
+        orders: What it computes, and what it will compute next.
+    """
+
+    worker: int
+    incarnation: int
+    clock: int
+    sequence: int = 0
+    orders: tuple[Order, ...] = ()
+
+
+class View(Protocol):
+    """What stages and pacings may look at; a ``State`` is one. Read it, never keep it."""
+
+    @property
+    def version(self) -> int:
+        """Updates made so far."""
+        ...
+
+    @property
+    def now_s(self) -> float:
+        """Time of the event, in seconds on the engine's clock."""
+        ...
+
+    @property
+    def members(self) -> Mapping[int, Worker]:
+        """Workers that are here, by number."""
+        ...
+
+    @property
+    def held(self) -> Mapping[int, tuple[Ticket, ...]]:
+        """Gradients that arrived and are not decided, by worker (who may have left since)."""
+        ...
+
+    @property
+    def slowest(self) -> int:
+        """Lowest clock of all members."""
+        ...
+
+    @property
+    def at_newest(self) -> int:
+        """Gradients of the newest version that are being computed or held."""
+        ...
+
+
+class Decision(NamedTuple):
+    """What a stage made of a lot; whatever it neither passed nor refused it holds."""
+
+    memory: Any
+    passed: Lot = ()
+    refused: tuple[Refusal, ...] = ()
+
+
+class Stage(NamedTuple):
+    """A step between the arrival of gradients and their update: two pure functions.
+
+    Attributes:
+        init: The memory before the first gradient; memories are immutable values.
+        step: ``(memory, lot, view) -> Decision``. It is called with every lot that the stage
+            before it passed, and with an empty one whenever a worker has joined or left, so that
+            a barrier can open. A gradient is passed, refused or held; never dropped.
+    """
+
+    init: Callable[[], Any]
+    step: Callable[[Any, Lot, View], Decision]
+
+
+def _always_open(view: View) -> object:
+    return None
+
+
+class Pacing(NamedTuple):
+    """Which worker may start on the newest version.
+
+    Attributes:
+        may_start: Asked of a worker that has fewer than ``orders`` orders. It may depend on that
+            worker, on its held gradients, and on whatever ``gate`` tells of the rest.
+        gate: A value that changes whenever workers that wait could find another answer; they are
+            asked again only then, which keeps a barrier of n workers from costing n * n questions.
+        orders: Orders a worker may have at a time. With 2 it receives its next parameters while
+            it still computes: no time is lost on the way, one more own update of staleness.
+    """
+
+    may_start: Callable[[Worker, View], bool]
+    gate: Callable[[View], object] = _always_open
+    orders: int = 1
+
+
+class Stragglers(StrEnum):
+    """What happens at an update to those still computing on an older version."""
+
+    FINISH = "finish"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How workers and updates are kept in step.
+
+    Attributes:
+        name: For messages.
+        stage: From arrival to update.
+        pacing: Who may start.
+        stragglers: Whether a late worker finishes or is told to abandon its gradient.
+        workers_needed: Fewest workers with which the scheme means what it says.
+    """
+
+    name: str
+    stage: Stage
+    pacing: Pacing
+    stragglers: Stragglers = Stragglers.FINISH
+    workers_needed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The scheme and the limits of a run; ``None`` is no limit.
+
+    Attributes:
+        scheme: How workers and updates are kept in step.
+        updates: The run is done at this version.
+        examples: The run is done when updates have used this many examples.
+        patience_s: A worker that keeps its parameters for longer is dismissed.
+        idle_limit_s: The run fails when no gradient has been in the making for this long: all
+            workers are gone, or the scheme lets none of them start.
+        unusable_limit: The run fails after this many unusable gradients in a row.
+
+    Raises:
+        InputError: A limit is not positive (``idle_limit_s`` may be 0).
+    """
+
+    scheme: Scheme
+    updates: int | None = None
+    examples: int | None = None
+    patience_s: float | None = None
+    idle_limit_s: float | None = None
+    unusable_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "examples", "patience_s", "unusable_limit"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise InputError(f"{name} = {limit}: give a number above 0, or leave it out")
+        if self.idle_limit_s is not None and not self.idle_limit_s >= 0:
+            raise InputError(f"idle_limit_s = {self.idle_limit_s}: give 0 or more, or leave it out")

@@ -1,0 +1,48 @@
+"""What the control plane knows of a gradient: never its numbers, only its ticket."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One gradient, identified by ``(worker, incarnation, sequence)``.
+
+    Attributes:
+        worker: Number of the worker that computed it.
+        incarnation: How often that worker has been started anew; a gradient of an earlier
+            incarnation is never taken for one of the present.
+        sequence: The order it answers (``SendParameters.sequence``); counts from 0 in each
+            incarnation.
+        base: Version of the parameters it was computed on.
+        size: Examples in its batch, at least 1.
+    """
+
+    worker: int
+    incarnation: int
+    sequence: int
+    base: int
+    size: int = 1
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """The identity by which a repeated push is recognised."""
+        return (self.worker, self.incarnation, self.sequence)
+
+
+class Part(NamedTuple):
+    """A gradient's part in an update: the optimizer is handed ``sum(weight * gradient)``."""
+
+    ticket: Ticket
+    weight: float = 1.0
+
+
+Lot = tuple[Part, ...]
+"""Gradients that go through the stages, and into one update, together."""
+
+
+class Refusal(NamedTuple):
+    """A gradient that a stage will not use, and why (a ``Reason``, or words of one's own)."""
+
+    ticket: Ticket
+    reason: str
