@@ -18,7 +18,7 @@ def train(
     *,
     config: Pathlike | None = None,
     out: Pathlike | None = None,
-    set: Iterable[str] = (),  # noqa: A002 (the command line's name)
+    set: Iterable[str] = (),
     progress: Progress | None = None,
     **settings: Any,
 ) -> Run:

@@ -6,7 +6,7 @@ is written to ``run.toml``; training from that file repeats the run.
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -34,53 +34,77 @@ class DataSettings(Settings):
     """Which examples to learn from, and which of them to test on."""
 
     dataset: str = Field(description="Name of a data set, or path of a CSV, Parquet or NPZ table.")
-    data_dir: str | None = Field(None, description="Folder that holds, or receives, data files.")
-    target: str | tuple[str, ...] | None = Field(None, description="Target column(s) of a table.")
+    data_dir: str | None = Field(
+        default=None, description="Folder that holds, or receives, data files."
+    )
+    target: tuple[str, ...] | None = Field(
+        default=None, description="Target column of a table; may be repeated."
+    )
     task: Literal["regression", "classification", "count"] | None = Field(
-        None, description="What the target is; by default read off its values."
+        default=None, description="What the target is; by default read off its values."
     )
-    test_fraction: float = Field(0.1, gt=0, lt=1, description="Share of a table held out to test.")
-    split_seed: int = Field(0, ge=0, description="Seed of the split of a table.")
+    test_fraction: float = Field(
+        default=0.1, gt=0, lt=1, description="Share of a table held out to test."
+    )
+    split_seed: int = Field(default=0, ge=0, description="Seed of the split of a table.")
     test_indices: str | tuple[int, ...] | None = Field(
-        None, description="Rows held out to test: a JSON file with lists of row numbers."
+        default=None, description="Rows held out to test: a JSON file with lists of row numbers."
     )
-    split: int | None = Field(None, ge=0, description="Which list, where that file has several.")
+    split: int | None = Field(
+        default=None, ge=0, description="Which list, where that file has several."
+    )
     inputs: Literal["auto", "standardize", "unit", "none"] = Field(
-        "auto", description="How inputs are scaled; auto: unit for images, standardize for tables."
+        default="auto",
+        description="How inputs are scaled; auto: unit for images, standardize for tables.",
     )
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _one_or_several(cls, target: Any) -> Any:
+        return (target,) if isinstance(target, str) else target
 
 
 class TrainingSettings(Settings):
     """How the parameters are optimized, and what is recorded on the way."""
 
-    epochs: float | None = Field(None, gt=0, description="Passes over the training set.")
-    updates: int | None = Field(None, gt=0, description="Updates, instead of epochs.")
+    epochs: float | None = Field(default=None, gt=0, description="Passes over the training set.")
+    updates: int | None = Field(default=None, gt=0, description="Updates, instead of epochs.")
     batch_size: int | None = Field(
-        None, gt=0, description="Examples per update (default: 200, or all if there are fewer)."
+        default=None,
+        gt=0,
+        description="Examples per update (default: 200, or all if there are fewer).",
     )
-    learning_rate: float = Field(0.01, gt=0, allow_inf_nan=False, description="Peak rate.")
-    optimizer: str = Field("adam", description="Any optimizer of optax, by name.")
+    learning_rate: float = Field(default=0.01, gt=0, allow_inf_nan=False, description="Peak rate.")
+    optimizer: str = Field(default="adam", description="Any optimizer of optax, by name.")
     optimizer_options: dict[str, float | bool | str | None] = Field(
-        {}, description="Further arguments of the optimizer: --optimizer-options.b1 0.8"
+        default={}, description="Further arguments of the optimizer: --optimizer-options.b1 0.8"
     )
     schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="The learning rate after the warm-up."
+        default="constant", description="The learning rate after the warm-up."
     )
-    warmup_updates: int = Field(0, ge=0, description="Updates of linear rise to the peak rate.")
+    warmup_updates: int = Field(
+        default=0, ge=0, description="Updates of linear rise to the peak rate."
+    )
     final_rate: float = Field(
-        0.0, ge=0, le=1, description="Where the cosine ends, as a share of the peak rate."
+        default=0.0, ge=0, le=1, description="Where the cosine ends, as a share of the peak rate."
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of every draw of the run.")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of every draw of the run.")
     evaluate_every: int | None = Field(
-        None, ge=0, description="Updates between tests (0: at the end only; default: 20 tests)."
+        default=None,
+        ge=0,
+        description="Updates between tests (0: at the end only; default: 10 tests).",
     )
     report_every: int | None = Field(
-        None, gt=0, description="Updates between rows of the metrics table (default: 200 rows)."
+        default=None,
+        gt=0,
+        description="Updates between rows of the metrics table (default: 200 rows).",
     )
     checkpoint_every: int | None = Field(
-        None, ge=0, description="Updates between checkpoints (0: first and last; default: 10)."
+        default=None,
+        ge=0,
+        description="Updates between checkpoints (0: first and last; default: 10).",
     )
-    keep_checkpoints: int = Field(2, gt=0, description="Newest checkpoints that are kept.")
+    keep_checkpoints: int = Field(default=2, gt=0, description="Newest checkpoints that are kept.")
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -96,14 +120,15 @@ PLANNED_ENGINES = ("simulated", "local", "ray")
 class EngineSettings(Settings):
     """Where the updates are computed."""
 
-    engine: str = Field("mesh", description="mesh: the JAX devices of this process.")
+    engine: str = Field(default="mesh", description="mesh: the JAX devices of this process.")
     workers: int | None = Field(
-        None, gt=0, description="Devices that share a batch (default: all there are)."
+        default=None, gt=0, description="Devices that share a batch (default: all there are)."
     )
-    servers: int = Field(0, ge=0, description="Parameter servers; mesh has none.")
-    scheme: str = Field("sync", description="How gradients are collected; mesh: sync.")
+    servers: int = Field(default=0, ge=0, description="Parameter servers; mesh has none.")
+    scheme: str = Field(default="sync", description="How gradients are collected; mesh: sync.")
     data_on_device: Literal["auto", "always", "never"] = Field(
-        "auto", description="Keep the training set in the device's memory; auto: on GPU and TPU."
+        default="auto",
+        description="Keep the training set in the device's memory; auto: on GPU and TPU.",
     )
 
     @model_validator(mode="after")
@@ -129,7 +154,7 @@ class RunConfig(Settings):
     """
 
     data: DataSettings
-    model: Any = Field({}, validate_default=True)
+    model: Any = Field(default={}, validate_default=True)
     training: TrainingSettings = TrainingSettings()
     engine: EngineSettings = EngineSettings()
 
@@ -148,6 +173,7 @@ SECTIONS: dict[str, type[Settings]] = {
     "training": TrainingSettings,
     "engine": EngineSettings,
 }
+_LENGTHS = ("epochs", "updates")
 # The flat names of the command line and of distvi.train: {"batch_size": "training", ...}
 SECTION_OF = {name: section for section, table in SECTIONS.items() for name in table.model_fields}
 
@@ -172,22 +198,23 @@ def resolve(
     """
     table = read_toml(Path(file)) if file is not None else {}
     if file is not None:
-        _check(table, str(file))  # so that a message about the file's keys names the file
+        _check(table, f"{file}: ")  # so that a message about the file's keys names the file
+    given = set(settings or {}) & set(_LENGTHS)
+    _forget_length(table, given)
     for name, value in (settings or {}).items():
-        if name == "model" or (name in SECTIONS and isinstance(value, Mapping)):
+        if name in RunConfig.model_fields and isinstance(value, Mapping):
             table.setdefault(name, {}).update(value)
         elif name in SECTION_OF:
             table.setdefault(SECTION_OF[name], {})[name] = value
         else:
             raise InputError(f"unknown setting '{name}'{nearest(name, [*SECTION_OF, 'model'])}")
-        _drop_other_length(table, name)
     for assignment in assignments:
         _assign(table, assignment)
     if dataset is not None:
         table.setdefault("data", {})["dataset"] = str(dataset)
     if "dataset" not in table.get("data", {}):
         raise InputError("no data set is named; give one, for instance: distvi train digits")
-    return _check(table, "the settings")
+    return _check(table)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -218,26 +245,34 @@ def write_toml(table: Mapping[str, Any]) -> str:
     return "\n".join(_tables(table, ())) + "\n"
 
 
-def describe_invalid(error: ValidationError, where: str) -> str:
-    """The first complaint of pydantic as one line: where, which key, the value, what is wrong."""
+def describe_invalid(
+    error: ValidationError, where: str = "", spell: Callable[[str], str] = repr
+) -> str:
+    """The first complaint of pydantic as one line: where, which key, the value, what is wrong.
+
+    Args:
+        error: From validating a configuration or one of its tables.
+        where: Comes first, such as ``"run.toml: "``.
+        spell: How the person who gave the setting wrote its name.
+    """
     first = error.errors(include_url=False)[0]
-    kind = str(first["loc"][1]) if first["loc"][0] == "model" and len(first["loc"]) > 1 else ""
-    path = [str(part) for part in first["loc"] if not _is_type_tag(part)]
-    dotted = ".".join(path)
-    if first["type"] == "extra_forbidden":
-        known = nearest(path[-1], _known_keys(path[:-1], kind))
-        return f"{where}: unknown key '{dotted}'{known}"
+    location = first["loc"]
+    path = [str(part) for part in location if not _is_type_tag(part)]
     reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = nearest(path[-1], _known_keys(location))
+        return f"{where}unknown key {spell('.'.join(path))}{known}"
     if first["type"] == "value_error":
-        return reason if where == "the settings" else f"{where}: {reason}"
-    value = first["input"]
-    return f"{where}: '{dotted}' is {value!r}: {reason[0].lower()}{reason[1:]}"
+        return f"{where}{reason}"
+    if first["type"] == "union_tag_invalid":
+        return f"{where}unknown model.kind '{first['ctx']['tag']}' (known: {first['ctx']['expected_tags']})"
+    name = spell(".".join(path))
+    return f"{where}{name} is {first['input']!r}: {reason[0].lower()}{reason[1:]}"
 
 
-def _check(table: Mapping[str, Any], where: str) -> RunConfig:
-    if where != "the settings" and "dataset" not in table.get("data", {}):
-        data = table.get("data", {})
-        table = {**table, "data": {**data, "dataset": ""} if isinstance(data, dict) else data}
+def _check(table: Mapping[str, Any], where: str = "") -> RunConfig:
+    if where and isinstance(data := table.get("data", {}), dict) and "dataset" not in data:
+        table = {**table, "data": {**data, "dataset": ""}}  # may be named elsewhere
     try:
         return RunConfig.model_validate(table)
     except ValidationError as error:
@@ -252,20 +287,19 @@ def _assign(table: dict[str, Any], assignment: str) -> None:
     if parents[0] not in RunConfig.model_fields:
         known = nearest(parents[0], RunConfig.model_fields)
         raise InputError(f"--set {assignment}: unknown section '{parents[0]}'{known}")
+    _forget_length(table, {key} & set(_LENGTHS))
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
             raise InputError(f"--set {assignment}: '{parent}' is a value, not a table")
     table[key] = _toml_value(text.strip())
-    _drop_other_length(table, key)
 
 
-def _drop_other_length(table: dict[str, Any], name: str) -> None:
-    """A length given later replaces one of the other kind that was given before in a file."""
-    other = {"epochs": "updates", "updates": "epochs"}.get(name)
-    for part in (table, table.get("training", {})):
-        if other and isinstance(part, dict) and name in part and part.get(name) is not None:
-            part.pop(other, None)
+def _forget_length(table: dict[str, Any], given: Collection[str]) -> None:
+    """Drop the run's length from the table if it is given anew, perhaps in the other unit."""
+    if given and isinstance(training := table.get("training"), dict):
+        for name in _LENGTHS:
+            training.pop(name, None)
 
 
 def _toml_value(text: str) -> Any:
@@ -281,15 +315,17 @@ def _is_type_tag(part: int | str) -> bool:
     return isinstance(part, int) or part.startswith("tuple[") or part in tags
 
 
-def _known_keys(path: list[str], kind: str) -> Iterable[str]:
-    if not path:
+def _known_keys(location: tuple[int | str, ...]) -> Iterable[str]:
+    """The keys of the table in which pydantic met one that is not there."""
+    if len(location) == 1:
         return RunConfig.model_fields
-    if path[0] == "model":
+    section, kind, *_ = location
+    if section == "model":
         from distvi.models.settings import BayesianNetworkSettings, DeepGPSettings
 
         kinds = {"deep_gp": DeepGPSettings, "bayesian_network": BayesianNetworkSettings}
-        return kinds[kind].model_fields
-    return SECTIONS[path[0]].model_fields
+        return kinds[str(kind)].model_fields
+    return SECTIONS[str(section)].model_fields
 
 
 def _tables(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:

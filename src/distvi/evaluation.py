@@ -72,10 +72,12 @@ class Predictor:
         self, params: Params, examples: Inputs
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Targets as stored and predictions of consecutive chunks; axis 0 is the points."""
-        for start in range(0, len(examples), POINTS_PER_CHUNK):
-            rows = np.arange(start, min(start + POINTS_PER_CHUNK, len(examples)))
+        count = -(-len(examples) // POINTS_PER_CHUNK)
+        size = -(-len(examples) // max(count, 1))  # as even as can be: little is filled up
+        for start in range(0, len(examples), size or 1):
+            rows = np.arange(start, min(start + size, len(examples)))
             x, y = examples.take(rows)
-            missing = POINTS_PER_CHUNK - len(rows)
+            missing = size - len(rows)
             padded = [np.concatenate([a, np.repeat(a[:1], missing, axis=0)]) for a in (x, y)]
             result = self._predict(params, *padded, self._key)
             yield y, {name: np.asarray(a)[: len(rows)] for name, a in result.items()}
@@ -104,7 +106,7 @@ class Evaluation:
             quantiles = np.moveaxis(chunk["quantiles"], 1, 0)
             standardized = predictor.standardization.standardize_y(y)
             summed.update(chunk["mean"], quantiles, chunk["log_density"], standardized)
-            if len(shown) * POINTS_PER_CHUNK < POINTS_IN_FIGURE:
+            if sum(part.shape[1] for part in shown) < POINTS_IN_FIGURE:
                 shown.append(_first_target(predictor, y, chunk))
         self.metrics = summed.result()
         true, mean, lower, upper = np.concatenate(shown, axis=1)

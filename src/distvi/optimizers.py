@@ -15,7 +15,7 @@ from distvi.errors import InputError, nearest
 class HoldState(NamedTuple):
     """State of ``hold``: the updates made so far and the state of the optimizer inside."""
 
-    count: Int32[Array, ""]
+    updates: Int32[Array, ""]
     inner: optax.OptState
 
 
@@ -114,11 +114,11 @@ def hold(
         assert isinstance(state, HoldState)
         updates, inner = optimizer.update(gradients, state.inner, params)
         held = jax.tree.map(
-            lambda first, u: jnp.where(state.count < first, jnp.zeros_like(u), u) if first else u,
+            lambda first, u: jnp.where(state.updates < first, jnp.zeros_like(u), u) if first else u,
             until,
             updates,
         )
-        return held, HoldState(state.count + 1, inner)
+        return held, HoldState(state.updates + 1, inner)
 
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 

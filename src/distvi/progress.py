@@ -99,8 +99,9 @@ class Live(Silent):
 
     def started(self, run: Path, update: int, updates: int) -> None:
         """Draw the bar."""
-        fields = {"elbo": "…", "test": ""}
-        self._task = self._bar.add_task(run.name, total=updates, completed=update, **fields)
+        self._task = self._bar.add_task(
+            run.name, total=updates, completed=update, elbo="…", test=""
+        )
 
     def reported(self, update: int, neg_elbo: float, training_time_s: float) -> None:
         """Move the bar."""

@@ -44,7 +44,7 @@ class Setup:
     model: Model
     schedule: optax.Schedule
     updates: int
-    devices: list[jax.Device]
+    devices: mesh.Devices
 
     @property
     def batch_size(self) -> int:
@@ -183,7 +183,7 @@ def _resolve_lengths(training: TrainingSettings, n_train: int) -> tuple[Training
         epochs = DEFAULT_EPOCHS
     updates = training.updates or max(1, round((epochs or 0) * n_train / batch_size))
     defaults = {
-        "evaluate_every": max(1, updates // 20),
+        "evaluate_every": max(1, updates // 10),
         "report_every": max(1, updates // 200),
         "checkpoint_every": max(1, updates // 10),
     }

@@ -178,7 +178,7 @@ class _Course:
         count = self.counters["interval_count"]
         neg_elbo = self.counters["interval_sum"] / count / len(self.setup.dataset.train)
         self.counters |= {"neg_elbo": neg_elbo, "interval_sum": 0.0, "interval_count": 0}
-        rate = float(self.setup.schedule(self.engine.update - 1))
+        rate = float(np.asarray(self.setup.schedule(self.engine.update - 1)))
         self._row().update(neg_elbo=neg_elbo, learning_rate=rate)
         self.progress.reported(self.engine.update, neg_elbo, self.counters["training_time_s"])
 

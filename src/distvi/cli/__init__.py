@@ -7,7 +7,7 @@ Exit status: 0 done, 1 the run failed, 2 the user's input was wrong, 128 + N sto
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from distvi import __version__
 from distvi.errors import DistviError
@@ -15,6 +15,7 @@ from distvi.errors import DistviError
 app = App(
     name="distvi",
     version=__version__,
+    default_parameter=Parameter(negative=()),
     help="Distributed stochastic variational inference of Bayesian deep models.",
 )
 app.command("distvi.cli.train:train")
@@ -55,8 +56,6 @@ def explain(error: CycloptsError) -> str:
     from distvi.config import describe_invalid
 
     cause = error.__cause__
-    return (
-        describe_invalid(cause, "the settings")
-        if isinstance(cause, ValidationError)
-        else str(error)
-    )
+    if isinstance(cause, ValidationError):
+        return describe_invalid(cause, spell=lambda name: "--" + name.replace("_", "-"))
+    return str(error)

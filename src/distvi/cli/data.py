@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-app = App(help="List, describe, download and augment data sets.")
+app = App(name="data", help="List, describe, download and augment data sets.")
 
 
 @app.command(name="list")
@@ -13,9 +13,9 @@ def list_() -> None:
     from distvi.data import available
 
     for entry in available():
-        print(
-            f"{entry.name:10} {entry.task:15} {entry.rows:>7} x {entry.inputs:<4} {entry.summary}"
-        )  # noqa: T201
+        size = f"{entry.rows:>7} x {entry.inputs:<4}"
+        line = f"{entry.name:10} {entry.task:15} {size} {entry.summary}"
+        print(line)  # noqa: T201
 
 
 @app.command
@@ -53,3 +53,34 @@ def fetch(name: str, /, *, data_dir: Path | None = None, base_url: str | None = 
     from distvi.data import fetch
 
     print(fetch(name, data_dir, base_url=base_url))  # noqa: T201
+
+
+@app.command
+def augment(
+    dataset: str,
+    /,
+    *,
+    rows: int,
+    out: Path,
+    data_dir: Path | None = None,
+    seed: int = 0,
+) -> None:
+    """Write any number of shifted and deformed images, as a folder that `distvi train` takes.
+
+    Args:
+        dataset: A data set of small images, such as mnist.
+        rows: Training images in all, the originals included.
+        out: The folder to make.
+        data_dir: Folder of the data set's files.
+        seed: Seed of the deformations.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from distvi.data import augment, load
+
+    source = load(dataset, data_dir=data_dir)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("images", total=rows)
+        made = augment(source, rows, out, seed, lambda done: bar.update(task, completed=done))
+    print(made)  # noqa: T201

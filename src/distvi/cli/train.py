@@ -10,7 +10,7 @@ from distvi.config import DataSettings, EngineSettings, TrainingSettings, resolv
 
 
 class DataOptions(DataSettings):
-    """The data settings without the data set, which is the command's argument."""
+    """The data settings as options; the data set is the command's argument instead."""
 
     dataset: Annotated[str, Parameter(show=False, parse=False)] = ""
 
@@ -19,17 +19,21 @@ def _flat(group: str, order: int) -> Parameter:
     return Parameter(name="*", group=Group(group, sort_key=order))
 
 
+# Which options were given is read off these: pydantic remembers the fields that were set.
+_DATA, _TRAINING, _ENGINE = DataOptions(), TrainingSettings(), EngineSettings()
+
+
 def train(
     dataset: str | None = None,
     /,
     *,
     out: Path | None = None,
     config: Path | None = None,
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
+    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     json: Json = False,
-    data: Annotated[DataOptions, _flat("Data", 2)] = DataOptions(),
-    training: Annotated[TrainingSettings, _flat("Training", 1)] = TrainingSettings(),
-    engine: Annotated[EngineSettings, _flat("Engine", 3)] = EngineSettings(),
+    data: Annotated[DataOptions, _flat("Data", 2)] = _DATA,
+    training: Annotated[TrainingSettings, _flat("Training", 1)] = _TRAINING,
+    engine: Annotated[EngineSettings, _flat("Engine", 3)] = _ENGINE,
 ) -> None:
     """Train a model on a data set and write a run folder.
 
@@ -39,6 +43,9 @@ def train(
         config: A TOML file of settings; options take precedence over it.
         set_: A setting of the file, such as `--set model.width=50`; may be repeated.
         json: Print summary.json on standard output, and nothing else there.
+        data: Which examples.
+        training: How the parameters are optimized.
+        engine: Where the updates are computed.
     """
     settings = {}
     for table in (data, training, engine):

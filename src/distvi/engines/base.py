@@ -78,10 +78,15 @@ class Engine(Protocol):
     the updates are split into calls, and wherever a run was resumed.
     """
 
-    workers: int
-    compile_time_s: float
-    waiting_s: float
-    """Time so far in which no update could be computed because its batch was not ready."""
+    @property
+    def compile_time_s(self) -> float:
+        """Time that the compiler took, before the first update."""
+        ...
+
+    @property
+    def waiting_s(self) -> float:
+        """Time so far in which no update could be computed because its batch was not ready."""
+        ...
 
     @property
     def state(self) -> TrainState:

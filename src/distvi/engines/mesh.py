@@ -9,7 +9,7 @@ training set in the devices' memory and makes many updates a call.
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple, Protocol, Self
 
 import jax
@@ -24,6 +24,9 @@ from distvi.engines.memory import keep_freed_memory
 from distvi.engines.prefetch import Prefetch
 from distvi.errors import InputError
 
+Devices = list[Any]
+"""Of `jax.Device`, which type checkers take for a variable."""
+
 UPDATES_IN_FLIGHT = 4  # dispatched ahead of the ELBO that is read back
 UPDATES_PER_CALL = 64  # of the resident feed
 
@@ -36,7 +39,7 @@ class Layout(NamedTuple):
     indices: NamedSharding  # (updates, batch)
 
 
-def devices(workers: int | None) -> list[jax.Device]:
+def devices(workers: int | None) -> Devices:
     """The devices to train on.
 
     Asked for more than one device on a machine that has CPUs alone, JAX is told to show the CPU
@@ -46,10 +49,9 @@ def devices(workers: int | None) -> list[jax.Device]:
         InputError: there are not that many.
     """
     if workers is not None and workers > 1:
-        try:
+        # Refused where JAX has begun to compute: then the devices are settled.
+        with suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", workers)
-        except RuntimeError:
-            pass  # JAX has begun to compute: what is there, is there
     found = jax.devices()
     if workers is not None and workers > len(found):
         raise InputError(
@@ -59,7 +61,7 @@ def devices(workers: int | None) -> list[jax.Device]:
     return found[:workers]
 
 
-def layout(on: list[jax.Device]) -> Layout:
+def layout(on: Devices) -> Layout:
     """Placements on a row of devices."""
     mesh = Mesh(np.array(on), ("batch",), axis_types=(AxisType.Auto,))
     return Layout(
@@ -237,7 +239,7 @@ class MeshEngine:
         self,
         problem: Problem,
         params: Params,
-        on: list[jax.Device],
+        on: Devices,
         *,
         last: int,
         resident: bool | None = None,
@@ -319,7 +321,7 @@ def _count(first: int, count: int) -> tuple[np.uint32, np.int32]:
     return np.uint32(first), np.int32(count)
 
 
-def _fits(problem: Problem, device: jax.Device) -> bool:
+def _fits(problem: Problem, device: Any) -> bool:
     if device.platform == "cpu":
         return False
     memory = (device.memory_stats() or {}).get("bytes_limit", 0)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 from safetensors import SafetensorError
@@ -122,17 +123,17 @@ def restore(like: PyTree, arrays: Mapping[str, np.ndarray], where: Path) -> PyTr
     leaves = []
     for name, leaf in named:
         array = arrays[name]
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaves.append(jax.random.wrap_key_data(array))
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaves.append(jax.random.wrap_key_data(jnp.asarray(array)))
             continue
-        if leaf.dtype == jax.numpy.bfloat16:
-            array = array.view(jax.numpy.bfloat16)
+        if leaf.dtype == jnp.bfloat16:
+            array = array.view(jnp.bfloat16)
         if array.shape != leaf.shape or array.dtype != leaf.dtype:
             raise InputError(
                 f"{where} does not fit the run's configuration: '{name}' is {array.dtype} "
                 f"{array.shape}, expected {leaf.dtype} {leaf.shape}"
             )
-        leaves.append(jax.numpy.asarray(array))
+        leaves.append(jnp.asarray(array))
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
@@ -142,8 +143,8 @@ def _named(tree: PyTree) -> list[tuple[str, Any]]:
 
 
 def _numbers(leaf: Any) -> np.ndarray:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
-    if leaf.dtype == jax.numpy.bfloat16:
+    if leaf.dtype == jnp.bfloat16:
         return np.asarray(leaf).view(np.uint16)  # NumPy's safetensors cannot read bfloat16
     return np.asarray(leaf)

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-import jax
-
 from distvi import __version__
 from distvi.config import RunConfig
+from distvi.engines.mesh import Devices
 
 _PACKAGES = ("jax", "jaxlib", "optax", "numpy")
 
@@ -20,7 +19,7 @@ def summarize(
     *,
     updates: int,
     counters: Mapping[str, Any],
-    devices: list[jax.Device],
+    devices: Devices,
     params_bytes: int,
     test: Mapping[str, float],
 ) -> dict[str, Any]:
