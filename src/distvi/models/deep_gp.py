@@ -22,7 +22,7 @@ from distvi.models.base import Batch, Params, neg_elbo
 from distvi.models.likelihoods import Likelihood
 from distvi.models.predictive import Predictive
 from distvi.models.settings import DeepGPSettings
-from distvi.numerics.gaussians import kl_to_normal, kl_to_standard_normal
+from distvi.numerics.gaussians import kl_to_separable_normal, kl_to_standard_normal
 from distvi.numerics.kernels import KERNELS, Kernel
 from distvi.numerics.noise import example_noise
 from distvi.numerics.spectra import normal_frequencies, orthogonal_frequencies
@@ -118,7 +118,8 @@ class DeepGP:
         }
         if settings.omega == "prior_fixed":
             return {"kernel": kernel, "weights": weights}
-        log_var = _prior_log_var(kernel, self.spectra[layer]) + np.log(settings.initial_omega_var)
+        row_log_sd, column_log_sd = _prior_log_sd(kernel, self.spectra[layer])
+        log_var = 2.0 * (row_log_sd[:, None] + column_log_sd) + np.log(settings.initial_omega_var)
         log_var = jnp.broadcast_to(log_var, (inputs, settings.features))
         omega = {"mean": jnp.zeros(log_var.shape), "log_var": log_var}
         return {"kernel": kernel, "omega": omega, "weights": weights}
@@ -148,9 +149,9 @@ class DeepGP:
             values = params[f"layer_{layer}"]
             total += kl_to_standard_normal(values["weights"]["mean"], values["weights"]["log_var"])
             if self.settings.omega != "prior_fixed":
-                prior_log_var = _prior_log_var(values["kernel"], spectrum)
-                omega = values["omega"]
-                total += kl_to_normal(omega["mean"], omega["log_var"], 0.0, prior_log_var)
+                row_log_sd, column_log_sd = _prior_log_sd(values["kernel"], spectrum)
+                mean, log_var = values["omega"]["mean"], values["omega"]["log_var"]
+                total += kl_to_separable_normal(mean, log_var, row_log_sd, column_log_sd)
         return total
 
     def hold_until(self, params: Params) -> Params:
@@ -178,6 +179,8 @@ class DeepGP:
 
         ``vmap`` does that sharing: a value that no sample's key enters is not batched.
         """
+        if samples == 1:  # XLA finds better layouts without a sample axis of length one
+            return self._forward(params, x, index, jax.random.fold_in(key, 0))[None]
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(samples))
         return jax.vmap(lambda k: self._forward(params, x, index, k))(keys)
 
@@ -232,10 +235,9 @@ class DeepGP:
         return amplitude * (feature_map.features(projection) @ w)
 
 
-def _prior_log_var(kernel: Params, spectrum: Spectrum) -> Float[Array, "inputs frequencies"]:
-    """Log variance of the (conditionally normal) prior of Omega."""
-    log_precision = 2.0 * kernel["log_lengthscale"]
-    return 2.0 * jnp.log(spectrum.scale) - log_precision[:, None]
+def _prior_log_sd(kernel: Params, spectrum: Spectrum) -> tuple[Array, Array]:
+    """Log sd of Omega's (conditionally normal) prior: by rows (inputs) plus by columns."""
+    return -kernel["log_lengthscale"], jnp.log(spectrum.scale)
 
 
 def _project(x: Array, hidden: Array | None, omega: Array, feed_forward: bool) -> Array:

@@ -7,7 +7,6 @@ vectorise instead.
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 # pi as a sum of three float32: the first two have 8 and 11 significant bits, so their products
@@ -47,8 +46,11 @@ def sincos(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Arr
     z = r * r
     sin = r + r * z * _horner(_SIN, z)
     cos = 1.0 - 0.5 * z + z * z * _horner(_COS, z)
-    sign_bit = lax.shift_left(half_turns.astype(jnp.int32), 31)  # odd numbers of half turns negate
-    return _flip(sin, sign_bit), _flip(cos, sign_bit)
+    # Odd numbers of half turns negate. Division by -1 or 1 is exact, and XLA, which would copy
+    # cheap operations into every consumer and so evaluate all this anew there, keeps divisions.
+    parity = half_turns - 2.0 * jnp.floor(0.5 * half_turns)
+    sign = 1.0 - 2.0 * parity
+    return sin / sign, cos / sign
 
 
 @sincos.defjvp
@@ -63,7 +65,3 @@ def _horner(coefficients: tuple[float, ...], z: Array) -> Array:
     for coefficient in coefficients[-2::-1]:
         result = result * z + coefficient
     return result
-
-
-def _flip(x: Array, sign_bit: Array) -> Array:
-    return lax.bitcast_convert_type(lax.bitcast_convert_type(x, jnp.int32) ^ sign_bit, jnp.float32)
