@@ -1,0 +1,54 @@
+"""The line protocol between `benchmarks.step` and a contender's process; standard library alone.
+
+One request a line on standard input, one JSON answer a line on standard output:
+
+    describe            -> {"library": "version", ...}
+    prepare BATCH       -> null, once compiled and warm
+    run STEPS BATCH     -> seconds that the training steps took
+    loss FILE           -> [loss, norm of its gradient] of the case in an NPZ file
+"""
+
+import json
+import os
+import sys
+from typing import Protocol
+
+
+class Contender(Protocol):
+    """One implementation of the model's training step."""
+
+    def describe(self) -> dict[str, str]:
+        """Versions of what computes, and the device."""
+        ...
+
+    def prepare(self, batch: int) -> None:
+        """Compile and warm up."""
+        ...
+
+    def run(self, steps: int, batch: int) -> float:
+        """Train for some steps on fresh mini-batches; the seconds until the last is complete."""
+        ...
+
+    def loss(self, case: str) -> tuple[float, float]:
+        """The negative ELBO and its gradient's norm at given parameters, batch and noise."""
+        ...
+
+
+def serve(contender: Contender) -> None:
+    """Answer requests until standard input ends."""
+    # Libraries may print to standard output: the answers keep it, all else goes to stderr.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        match line.split():
+            case ["describe"]:
+                answer = contender.describe()
+            case ["prepare", batch]:
+                answer = contender.prepare(int(batch))
+            case ["run", steps, batch]:
+                answer = contender.run(int(steps), int(batch))
+            case ["loss", path]:
+                answer = contender.loss(path)
+            case _:
+                raise ValueError(f"unknown request {line!r}")
+        print(json.dumps(answer), file=answers, flush=True)

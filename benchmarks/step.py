@@ -1,0 +1,254 @@
+"""Time of a training step against PyTorch and TensorFlow: ``python -m benchmarks.step``.
+
+Every contender trains the same model (see `benchmarks.problem`) in a process of its own, with as
+many threads as the process may use cores. One contender computes at a time; a round asks each of
+them once, in an order that rotates, so that a machine whose speed drifts drifts for all. Ratios
+are taken within rounds.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import problem
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS, FLOOR = "distvi", "matrix products alone"
+PEERS = {
+    "PyTorch, eager": ["benchmarks.peers.pytorch", "eager"],
+    "PyTorch, compiled": ["benchmarks.peers.pytorch", "compiled"],
+    "TensorFlow, graph": ["benchmarks.peers.tensorflow"],
+}
+CONTENDERS = {OURS: ["benchmarks.ours"], FLOOR: ["benchmarks.floor"], **PEERS}
+
+GOALS = {200: (0.65, None), 1000: (0.60, 0.80)}
+"""Per batch size: the most of the fastest peer's step, the least of ours that the floor takes."""
+
+ROUND_S = 1.0
+SETTLE_S = 0.3  # idle threads of the contender before may spin on for a moment
+
+
+class Child:
+    """A contender's process, spoken to by `benchmarks.contender`'s protocol."""
+
+    def __init__(self, name: str, python: Path, environment: dict[str, str]) -> None:
+        self._name = name
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process)
+        self._process = subprocess.Popen(
+            [python, "-m", *CONTENDERS[name]],
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+
+    def ask(self, *request: object) -> Any:
+        """The answer to a request.
+
+        Raises:
+            RuntimeError: the process ended instead; with the end of what it wrote.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            print(*request, file=self._process.stdin, flush=True)
+        except BrokenPipeError:
+            answer = ""
+        else:
+            answer = self._process.stdout.readline()
+        if not answer:
+            self._process.wait()
+            self._log.seek(0)
+            raise RuntimeError(f"{self._name} failed:\n{self._log.read()[-3000:]}")
+        return json.loads(answer)
+
+    def stop(self) -> None:
+        """Let the process end."""
+        self._process.communicate()
+        self._log.close()
+
+
+@contextmanager
+def children(names: list[str], peers_python: Path, platforms: str) -> Iterator[dict[str, Child]]:
+    """Start the processes of contenders; they end with the block."""
+    threads = str(len(os.sched_getaffinity(0)))
+    environment = {
+        "JAX_PLATFORMS": platforms,
+        "OMP_NUM_THREADS": threads,
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    with ExitStack() as stack:
+        started = {}
+        for name in names:
+            python = peers_python if name in PEERS else Path(sys.executable)
+            started[name] = Child(name, python, environment)
+            stack.callback(started[name].stop)
+        yield started
+
+
+def measure(contenders: dict[str, Child], batch: int, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds a step of every contender, one number a round."""
+    steps = {}
+    for name, child in contenders.items():
+        child.ask("prepare", batch)
+        trial = 10
+        steps[name] = max(5, round(ROUND_S * trial / child.ask("run", trial, batch)))
+    names = list(contenders)
+    step_ms: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            time.sleep(SETTLE_S)
+            seconds = contenders[name].ask("run", steps[name], batch)
+            step_ms[name].append(1000 * seconds / steps[name])
+    return step_ms
+
+
+def ratio(numerator: list[float], denominator: list[float]) -> tuple[float, float, float]:
+    """Median, least and greatest of the ratios within rounds."""
+    ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
+    return median(ratios), min(ratios), max(ratios)
+
+
+def report(console: Console, title: str, batch: int, step_ms: dict[str, list[float]]) -> None:
+    """One batch size: a table, and what it says about the goals."""
+    table = Table(title=f"{title}, batch {batch}", title_justify="left")
+    table.add_column("contender")
+    for column in ("ms a step", "min to max", f"{OURS} / it", "min to max"):
+        table.add_column(column, justify="right")
+    for name, values in step_ms.items():
+        row = [name, f"{median(values):.2f}", f"{min(values):.2f} to {max(values):.2f}"]
+        if OURS in step_ms:
+            middle, least, greatest = ratio(step_ms[OURS], values)
+            row += [f"{middle:.3f}", f"{least:.3f} to {greatest:.3f}"]
+        table.add_row(*row)
+    console.print(table)
+    most, floor_least = GOALS.get(batch, (None, None))
+    peers = [name for name in PEERS if name in step_ms]
+    if OURS in step_ms and peers:
+        fastest = min(peers, key=lambda name: median(step_ms[name]))
+        text = f"{OURS} / fastest peer ({fastest})"
+        _print_goal(console, text, ratio(step_ms[OURS], step_ms[fastest])[0], most, "at most")
+    if OURS in step_ms and FLOOR in step_ms:
+        text = f"{FLOOR} / {OURS}"
+        _print_goal(console, text, ratio(step_ms[FLOOR], step_ms[OURS])[0], floor_least, "at least")
+
+
+def _print_goal(console: Console, text: str, value: float, goal: float | None, sense: str) -> None:
+    verdict = ""
+    if goal is not None:
+        met = value <= goal if sense == "at most" else value >= goal
+        verdict = f" (goal: {sense} {goal:.2f}; {'met' if met else 'MISSED'})"
+    console.print(f"{text}: {value:.3f}{verdict}")
+
+
+def check(contenders: dict[str, Child]) -> dict[str, tuple[float, float]]:
+    """Loss and gradient norm of every contender on the same parameters, batch and noise.
+
+    Raises:
+        SystemExit: they differ by more than 1e-4 of their size.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "case.npz"
+        np.savez(path, allow_pickle=False, **problem.random_case(batch=200))
+        results = {name: child.ask("loss", path) for name, child in contenders.items()}
+    values = np.array(list(results.values()))
+    if (np.ptp(values, axis=0) > 1e-4 * values[0]).any():
+        raise SystemExit(f"the contenders do not compute the same loss and gradient: {results}")
+    return results
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((s.split(":")[1].strip() for s in lines if s.startswith("model name")), model)
+    cores = len(os.sched_getaffinity(0))
+    return {"cpu": model, "cores": cores, "python": platform.python_version()}
+
+
+def peers_environment() -> Path:
+    """The Python of the peers' environment, made from ``requirements.txt`` on first use."""
+    folder = ROOT / ".peers"
+    python = folder / "bin" / "python"
+    finished = folder / "installed"
+    if not finished.exists():
+        Console(stderr=True).print(f"installing PyTorch and TensorFlow into {folder}")
+        venv.create(folder, with_pip=True, clear=True)
+        requirements = ROOT / "benchmarks" / "requirements.txt"
+        subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True)
+        finished.touch()
+    return python
+
+
+def has_gpu() -> bool:
+    """Whether JAX sees a GPU; asked in another process, which frees it again."""
+    code = "import jax; print(jax.default_backend())"
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    return answer.stdout.strip() == "gpu"
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[200, 1000])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--check", action="store_true", help="compare losses and gradients only")
+    parser.add_argument("--peers-python", type=Path, help="default: an environment in .peers/")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write every timing there")
+    options = parser.parse_args()
+    console = Console(width=100)
+    peers_python = options.peers_python or Path(sys.executable)
+    if options.peers_python is None and set(options.only) & set(PEERS):
+        peers_python = peers_environment()
+    if options.check:
+        names = [name for name in options.only if name != FLOOR]
+        with children(names, peers_python, "cpu") as contenders:
+            for name, (loss, norm) in check(contenders).items():
+                console.print(f"{name}: loss {loss:.2f}, norm of the gradient {norm:.2f}")
+        return
+    record: dict[str, Any] = {"machine": machine(), "versions": {}, "step_ms": {}}
+    console.print("{cpu}, {cores} cores, Python {python}".format(**record["machine"]))
+    places = {"CPU": ("cpu", options.only)}
+    if has_gpu():
+        places["GPU"] = ("cuda", [name for name in options.only if name not in PEERS])
+    for place, (platforms, names) in places.items():
+        with children(names, peers_python, platforms) as contenders:
+            versions = {name: child.ask("describe") for name, child in contenders.items()}
+            record["versions"][place] = versions
+            for name, version in versions.items():
+                console.print(f"{name}: " + ", ".join(f"{k} {v}" for k, v in version.items()))
+            record["step_ms"][place] = {}
+            for batch in options.batch_sizes:
+                step_ms = measure(contenders, batch, options.rounds)
+                record["step_ms"][place][batch] = step_ms
+                report(console, place, batch, step_ms)
+    if options.json:
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
