@@ -1,8 +1,8 @@
 """Data sets: reading them, splitting them, putting them to scale, and drawing batches."""
 
-from distvi.data.augment import augment
 from distvi.data.dataset import Dataset, Examples, Schema, Task
-from distvi.data.load import load, load_inputs
+from distvi.data.deformation import augment
+from distvi.data.loading import load, load_inputs
 from distvi.data.registry import available, fetch, info
 from distvi.data.sampling import batch_indices
 from distvi.data.splits import read_test_indices

@@ -35,7 +35,7 @@ class Examples:
     """
 
     x: Shaped[np.ndarray, "rows inputs"]
-    y: Float32[np.ndarray, "rows outputs"] | Integer[np.ndarray, " rows"]
+    y: Float32[np.ndarray, "targets outputs"] | Integer[np.ndarray, " targets"]
     _file: RowFile | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

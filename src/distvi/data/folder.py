@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distvi.data.columns import check_finite
+from distvi.data.columns import check_counts, check_finite
 from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.data.mapping import map_npy
 from distvi.errors import InputError
@@ -24,6 +24,10 @@ def read_folder(folder: Path) -> Dataset:
     """
     schema = _read_schema(folder / SCHEMA_FILE)
     train, test = (_read_part(folder, part, schema) for part in ("train", "test"))
+    if train.x.dtype != test.x.dtype:
+        raise InputError(
+            f"{folder}: training inputs are {train.x.dtype}, those to test on {test.x.dtype}"
+        )
     return Dataset(
         name=schema.name,
         task=schema.task,
@@ -56,22 +60,31 @@ def _read_part(folder: Path, part: str, schema: Schema) -> Examples:
             f"{x_file}: {x.dtype} of shape {x.shape}; expected uint8 or float32 with "
             f"{len(schema.inputs)} columns"
         )
-    if len(x) == 0 or len(y) != len(x):
-        raise InputError(f"{y_file}: {len(y)} targets for {len(x)} rows of inputs")
-    if schema.task is Task.CLASSIFICATION:
-        if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
-            raise InputError(f"{y_file}: {y.dtype} of shape {y.shape}; expected class numbers")
-        if int(y.min()) < 0 or int(y.max()) >= len(schema.classes):
-            raise InputError(f"{y_file}: class numbers must lie in 0 to {len(schema.classes) - 1}")
-        return Examples(x, y.astype(np.int32))
-    if y.ndim != 2 or y.shape[1] != len(schema.targets):
-        raise InputError(f"{y_file}: shape {y.shape}; expected {len(schema.targets)} columns")
-    y = y.astype(np.float32)
-    check_finite(y, schema.targets, str(y_file))
-    examples = Examples(x, y)
+    if len(x) == 0 or y.ndim == 0 or len(y) != len(x):
+        raise InputError(f"{y_file}: targets of shape {y.shape} for {len(x)} rows of inputs")
+    examples = Examples(x, _checked_targets(y, schema, y_file))
     if x.dtype == np.float32:
         start = 0
         for block in examples.blocks():
             check_finite(block, schema.inputs, str(x_file), start)
             start += len(block)
     return examples
+
+
+def _checked_targets(y: np.ndarray, schema: Schema, file: Path) -> np.ndarray:
+    if schema.task is Task.CLASSIFICATION:
+        if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+            raise InputError(f"{file}: {y.dtype} of shape {y.shape}; expected class numbers")
+        if int(y.min()) < 0 or int(y.max()) >= len(schema.classes):
+            raise InputError(f"{file}: class numbers must lie in 0 to {len(schema.classes) - 1}")
+        return y.astype(np.int32)
+    if y.ndim != 2 or y.shape[1] != len(schema.targets) or y.dtype.kind not in "iuf":
+        raise InputError(
+            f"{file}: {y.dtype} of shape {y.shape}; expected numbers in "
+            f"{len(schema.targets)} columns"
+        )
+    stored = y.astype(np.float32)
+    check_finite(stored, schema.targets, str(file))
+    if schema.task is Task.COUNT:
+        check_counts(stored, schema.targets[0], str(file))
+    return stored

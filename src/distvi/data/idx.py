@@ -5,11 +5,11 @@ A file is: two zero bytes, a code for the type, the number of dimensions, each d
 """
 
 import gzip
+import io
 import math
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _read_header(file: BinaryIO | gzip.GzipFile, path: Path) -> tuple[tuple[int, ...], int]:
+def _read_header(file: io.BufferedIOBase, path: Path) -> tuple[tuple[int, ...], int]:
     start = file.read(4)
     if len(start) < 4:
         raise InputError(f"{path}: truncated: {len(start)} bytes are no IDX file")

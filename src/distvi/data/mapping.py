@@ -1,10 +1,10 @@
 """Arrays that stay in their file, and reading single rows of them."""
 
+import io
 import math
 import os
 import weakref
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -102,7 +102,7 @@ def map_npy(path: Path) -> np.ndarray:
     return map_array(path, dtype, shape, offset)
 
 
-def read_npy_header(file: BinaryIO, path: Path) -> tuple[np.dtype, tuple[int, ...], int]:
+def read_npy_header(file: io.BufferedIOBase, path: Path) -> tuple[np.dtype, tuple[int, ...], int]:
     """Type, shape and where the entries begin in the file, which stands at the npy magic string.
 
     Raises:

@@ -1,13 +1,13 @@
 """Any number of deformed images from a data set of small ones, written as they are made."""
 
 import contextlib
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import isqrt
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -211,7 +211,7 @@ def _in_turn(dataset: Dataset, rows: int, seed: int) -> Iterator[tuple[np.ndarra
 
 
 @contextlib.contextmanager
-def _npy(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
+def _npy(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> Iterator[io.BufferedIOBase]:
     """A file that has the header of an array, open for its entries."""
     with path.open("wb") as file:
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}

@@ -1,0 +1,135 @@
+"""Which rows are for testing, and which examples make up a batch."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distvi.data import batch_indices, load, read_test_indices
+from distvi.data.splits import check_test_indices, split_by_fraction
+from distvi.errors import InputError
+
+
+def test_fraction_and_seed():
+    test = split_by_fraction(1000, 0.1, split_seed=3)
+    assert len(np.unique(test)) == 100
+    np.testing.assert_array_equal(test, split_by_fraction(1000, 0.1, split_seed=3))
+    assert not np.array_equal(test, split_by_fraction(1000, 0.1, split_seed=4))
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_fractions_out_of_range(fraction: float):
+    with pytest.raises(InputError, match="must lie between 0 and 1"):
+        split_by_fraction(10, fraction, 0)
+
+
+def test_a_fraction_that_leaves_nothing():
+    with pytest.raises(InputError, match="both parts need rows"):
+        split_by_fraction(3, 0.1, 0)
+
+
+def test_a_negative_split_seed():
+    with pytest.raises(InputError, match="must not be negative"):
+        split_by_fraction(10, 0.5, -1)
+
+
+def test_indices_are_the_test_part():
+    digits = load("digits", test_indices=[5, 2])
+    whole = load("digits", test_indices=[0])
+    np.testing.assert_array_equal(digits.test.x, whole.train.x[[1, 4]])
+    assert len(digits.train) == 1795
+
+
+@pytest.mark.parametrize(
+    ("indices", "what"),
+    [
+        ([], "both parts"),
+        (range(10), "both parts"),
+        ([3, 10], "10 is out of range: the data have rows 0 to 9"),
+        ([-1], "-1 is out of range"),
+        ([4, 2, 4], "row 4 is listed more than once"),
+        ([0.5], "whole row numbers"),
+        ([[1, 2]], "flat list"),
+        (["1"], "whole row numbers"),
+    ],
+)
+def test_bad_indices(indices: object, what: str):
+    with pytest.raises(InputError, match=what):
+        check_test_indices(indices, 10)
+
+
+def write(folder: Path, content: object) -> Path:
+    path = folder / "splits.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_indices_from_files(tmp_path: Path):
+    np.testing.assert_array_equal(read_test_indices(write(tmp_path, [3, 1])), [3, 1])
+    assert len(load("digits", test_indices=write(tmp_path, [3, 1])).test) == 2
+    many = write(tmp_path, {"test": [[1], [2, 5]]})
+    np.testing.assert_array_equal(read_test_indices(many, 1), [2, 5])
+
+
+@pytest.mark.parametrize(
+    ("content", "number", "what"),
+    [
+        ([], None, "expected a list"),
+        ({"train": [1]}, None, "expected a list"),
+        ("text", None, "expected a list"),
+        ([1, "2"], None, "whole row numbers"),
+        ([True, 2], None, "whole row numbers"),
+        ([[1], [2]], None, "holds splits 0 to 1; none was chosen"),
+        ([[1], [2]], 2, "there is no number 2"),
+        ([1, 2], 1, "holds one split"),
+    ],
+)
+def test_bad_files_of_indices(tmp_path: Path, content: object, number: int | None, what: str):
+    with pytest.raises(InputError, match=what):
+        read_test_indices(write(tmp_path, content), number)
+
+
+def test_files_of_indices_that_cannot_be_read(tmp_path: Path):
+    with pytest.raises(InputError, match="no such file"):
+        read_test_indices(tmp_path / "none.json")
+    (tmp_path / "cut.json").write_text("[1, 2")
+    with pytest.raises(InputError, match="not a readable JSON file"):
+        read_test_indices(tmp_path / "cut.json")
+
+
+@given(
+    seed=st.integers(0, 2**64),
+    n=st.integers(1, 50),
+    cuts=st.lists(st.integers(0, 60), min_size=1, max_size=5),
+    position=st.integers(0, 10**6),
+)
+def test_batches_are_slices_of_one_stream(seed: int, n: int, cuts: list[int], position: int):
+    whole = batch_indices(seed, n, position, sum(cuts))
+    starts = position + np.cumsum([0, *cuts])
+    parts = [batch_indices(seed, n, int(a), c) for a, c in zip(starts, cuts, strict=False)]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+
+
+@given(seed=st.integers(0, 2**32), n=st.integers(1, 200), epoch=st.integers(0, 10**4))
+def test_every_epoch_is_a_permutation(seed: int, n: int, epoch: int):
+    order = batch_indices(seed, n, epoch * n, n)
+    np.testing.assert_array_equal(np.sort(order), np.arange(n))
+
+
+def test_seeds_and_epochs_differ():
+    orders = [batch_indices(seed, 100, epoch * 100, 100) for seed in (0, 1) for epoch in (0, 1)]
+    assert len({tuple(order) for order in orders}) == 4
+
+
+def test_the_stream_stays_what_it_is():
+    # A change here changes what every recorded run would do when it is repeated.
+    assert batch_indices(0, 10, 5, 10).tolist() == [2, 0, 3, 9, 7, 7, 8, 6, 2, 9]
+
+
+@pytest.mark.parametrize("bad", [(-1, 1, 0, 1), (0, 0, 0, 1), (0, 1, -1, 1), (0, 1, 0, -1)])
+def test_impossible_batches(bad: tuple[int, int, int, int]):
+    with pytest.raises(ValueError, match="negative or empty"):
+        batch_indices(*bad)
