@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distvi.data import Dataset, Examples, Standardization, Task, augment, load, load_inputs
+from distvi.data import Dataset, Examples, Schema, Standardization, Task, augment, load, load_inputs
 from distvi.data.deformation import deformed
+from distvi.data.folder import write_schema
 from distvi.data.idx import read_idx
 from distvi.errors import InputError
 
@@ -44,6 +45,14 @@ def test_digits():
     x, y = scale.standardize(digits.train.x, digits.train.y)
     assert (x.min(), x.max()) == (0.0, 1.0)
     np.testing.assert_array_equal(y, digits.train.y)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+@pytest.mark.parametrize("options", [{"target": "label"}, {"task": Task.REGRESSION}])
+def test_images_have_their_own_target(tmp_path: Path, seed: int, name: str, options: dict):
+    write_mnist(tmp_path, seed)
+    with pytest.raises(InputError, match="its target is 'label'"):
+        load(name, data_dir=tmp_path, **options)
 
 
 @pytest.mark.parametrize("gzipped", [False, True])
@@ -327,6 +336,46 @@ def test_a_folder_with_a_bad_description(tmp_path: Path, seed: int, text: str):
 def test_a_folder_of_something_else(tmp_path: Path):
     with pytest.raises(InputError, match=r"without dataset\.json and without the IDX files"):
         load(tmp_path)
+
+
+def test_a_folder_of_real_numbers_is_mapped_and_standardized(tmp_path: Path, seed: int):
+    rng = np.random.default_rng(seed)
+    arrays = {
+        f"{name}_{part}": rng.normal(3, 2, (rows, columns)).astype(np.float32)
+        for part, rows in (("train", 70), ("test", 30))
+        for name, columns in (("x", 4), ("y", 2))
+    }
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    write_schema(tmp_path, Schema("numbers", Task.REGRESSION, tuple("abcd"), ("u", "v")))
+    data = load(tmp_path)
+    rows = np.array([3, 69, 3])
+    for found, name in zip(data.train.take(rows), ("x_train", "y_train"), strict=True):
+        np.testing.assert_array_equal(found, arrays[name][rows])
+    scale = Standardization.learn(data.train, data.task, data.inputs_mode)
+    np.testing.assert_allclose(scale.x_shift, arrays["x_train"].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(scale.y_scale, arrays["y_train"].std(axis=0), rtol=1e-6)
+
+
+def test_rows_of_a_mapped_file_do_not_become_resident(tmp_path: Path):
+    rows = 100_000
+    folder = tmp_path / "large"
+    folder.mkdir()
+    for part, count in (("train", rows), ("test", 2)):
+        np.save(folder / f"x_{part}.npy", np.ones((count, 784), np.uint8))
+        np.save(folder / f"y_{part}.npy", np.arange(count, dtype=np.int32) % 2)
+    names = tuple(f"pixel{number}" for number in range(784))
+    write_schema(folder, Schema("large", Task.CLASSIFICATION, names, ("label",), ("0", "1")))
+    train = load(folder).train
+    resident = Path("/proc/self/smaps")
+    if not resident.exists():
+        pytest.skip("this system does not tell what of a mapping is resident")
+    for start in range(0, rows, 10_000):
+        train.take(np.arange(start, start + 10_000))
+    assert sum(1 for _ in train.blocks()) > 1
+    mapping = resident.read_text().split(str(folder / "x_train.npy"), 1)[1]
+    line = next(line for line in mapping.splitlines() if line.startswith("Rss:"))
+    assert int(line.split()[1]) < 1000  # kB, of 76,000
 
 
 def test_images_to_predict(tmp_path: Path, seed: int):

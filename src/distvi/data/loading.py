@@ -60,6 +60,7 @@ def load(
     if isinstance(found, Dataset):
         if test_indices is not None:
             raise InputError(f"{found.name}: has its own test part; test indices do not apply")
+        _refuse_options(found.schema, target, task)
         return _checked(found)
     x, y, schema = found
     if test_indices is None:
@@ -97,11 +98,12 @@ def load_inputs(path: str | Path, schema: Schema) -> tuple[np.ndarray, np.ndarra
         InputError: the file is missing or bad, or does not have the model's inputs.
     """
     path = Path(path)
-    if path.suffix in FORMATS:
+    suffix = path.suffix.lower()
+    if suffix in FORMATS:
         return read_table_inputs(path, schema)
-    if path.suffix == ".npz":
+    if suffix == ".npz":
         return read_npz_inputs(path, schema)
-    x = map_npy(path) if path.suffix == ".npy" else read_idx(path)
+    x = map_npy(path) if suffix == ".npy" else read_idx(path)
     x = x.reshape(len(x), -1) if x.ndim > 1 and x.size else x
     if x.ndim != 2 or x.shape[1] != len(schema.inputs):
         raise InputError(
@@ -140,7 +142,9 @@ def _named(
     entry: Entry, data_dir: str | Path | None, targets: Sequence[str], task: Task | None
 ) -> Dataset | tuple[np.ndarray, np.ndarray, Schema]:
     if entry.name == "digits":
-        return _digits()
+        x, y, schema = _digits()
+        _refuse_options(schema, targets, task)
+        return x, y, schema
     folder = data_folder(data_dir)
     if not entry.table:
         return _named_mnist(entry.name, folder)
@@ -179,6 +183,15 @@ def _digits() -> tuple[np.ndarray, np.ndarray, Schema]:
     classes = tuple(str(digit) for digit in range(10))
     schema = Schema("digits", Task.CLASSIFICATION, inputs, ("label",), classes)
     return pixels.astype(np.uint8), labels.astype(np.int32), schema
+
+
+def _refuse_options(schema: Schema, target: str | Sequence[str] | None, task: Task | None) -> None:
+    """Refuses a target or another task where the data have their own."""
+    if target or task not in (None, schema.task):
+        raise InputError(
+            f"{schema.name}: its target is {schema.targets[0]!r} and its task "
+            f"{str(schema.task)!r}; no other can be chosen"
+        )
 
 
 def _checked(dataset: Dataset) -> Dataset:
