@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -107,7 +107,7 @@ class TrainingSettings(Settings):
     keep_checkpoints: int = Field(default=2, gt=0, description="Newest checkpoints that are kept.")
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
+    def _one_length(self) -> "TrainingSettings":
         if self.epochs is not None and self.updates is not None:
             raise ValueError("epochs and updates are both given; choose one")
         return self
@@ -132,7 +132,7 @@ class EngineSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _known(self) -> Self:
+    def _known(self) -> "EngineSettings":
         if self.engine in PLANNED_ENGINES:
             raise ValueError(f"engine '{self.engine}' is not built yet; use --engine mesh")
         if self.engine not in ENGINES:
@@ -265,7 +265,8 @@ def describe_invalid(
     if first["type"] == "value_error":
         return f"{where}{reason}"
     if first["type"] == "union_tag_invalid":
-        return f"{where}unknown model.kind '{first['ctx']['tag']}' (known: {first['ctx']['expected_tags']})"
+        tags = first.get("ctx", {})
+        return f"{where}unknown model.kind '{tags['tag']}' (known: {tags['expected_tags']})"
     name = spell(".".join(path))
     return f"{where}{name} is {first['input']!r}: {reason[0].lower()}{reason[1:]}"
 

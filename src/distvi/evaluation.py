@@ -1,7 +1,7 @@
 """Predictions in chunks of fixed size: metrics of a test set, and tables of predictions."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ POINTS_IN_FIGURE = 2000
 Params = Any
 
 
+@runtime_checkable
 class Inputs(Protocol):
     """Rows to predict for; y may be of any content."""
 

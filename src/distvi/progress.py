@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, runtime_checkable
 
 from rich import progress
 from rich.console import Console
@@ -12,10 +12,11 @@ from rich.table import Table
 _PLAIN_LINES = 10  # at least so many where tests are rare
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Who is told how a run goes; a context that lasts as long as the training does."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> "Progress": ...
 
     def __exit__(self, *exception: object) -> None: ...
 
@@ -35,7 +36,7 @@ class Progress(Protocol):
 class Silent(Progress):
     """Tells nobody."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Silent":
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -90,7 +91,7 @@ class Live(Silent):
             expand=True,
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Live":
         self._bar.start()
         return self
 

@@ -1,7 +1,7 @@
 """What every engine is handed, and what it promises."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import optax
@@ -13,6 +13,7 @@ Params = Any
 Loss = Callable[[Params, Array, Array, Array, Array], Array]
 
 
+@runtime_checkable
 class Examples(Protocol):
     """Training examples in storage dtype, perhaps mapped from a file."""
 
@@ -71,6 +72,7 @@ class Diverged(RunFailed):
         self.update = update
 
 
+@runtime_checkable
 class Engine(Protocol):
     """A training state that moves forward.
 
@@ -111,6 +113,6 @@ class Engine(Protocol):
         """
         ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> "Engine": ...
 
     def __exit__(self, *exception: object) -> None: ...

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -88,13 +88,14 @@ def make_step(problem: Problem) -> Step:
     return step
 
 
+@runtime_checkable
 class Feed(Protocol):
     """Gives updates their batches."""
 
     compile_time_s: float
     waiting_s: float
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> "Feed": ...
 
     def __exit__(self, *exception: object) -> None: ...
 
@@ -118,7 +119,7 @@ class Streamed:
         arguments = (state, self._key, np.uint32(0), *self._batch(first))
         self._step, self.compile_time_s = _compile(step, arguments)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Streamed":
         self._stack = ExitStack()
         self._batches = self._stack.enter_context(Prefetch(self._batch, *self._range))
         return self
@@ -182,7 +183,7 @@ class Resident:
         arguments = (state, self._key, *_count(0, 1), self._data, self._indices(0, 0))
         self._many, self.compile_time_s = _compile(compiled, arguments)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Resident":
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -294,7 +295,7 @@ class MeshEngine:
         self._update += len(flat)
         return flat
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "MeshEngine":
         self._feed.__enter__()
         return self
 

@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
@@ -31,7 +31,7 @@ class Prefetch(Generic[Item]):
         self._taken = 0
         self._thread = threading.Thread(target=self._work, name="distvi-prefetch", daemon=True)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Prefetch[Item]":
         self._thread.start()
         return self
 
@@ -40,7 +40,7 @@ class Prefetch(Generic[Item]):
         self._free.release()  # wakes a thread that waits for room
         self._thread.join()
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> "Prefetch[Item]":
         return self
 
     def __next__(self) -> Item:

@@ -1,0 +1,5 @@
+"""``python -m distvi`` is ``distvi``."""
+
+from distvi.cli import main
+
+main()

@@ -1,0 +1,104 @@
+"""A checkpoint is read back exactly as it was written, or refused by name."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from distvi.errors import InputError
+from distvi.runs import checkpoints
+
+PARAMS = {"layers": [{"w": jnp.arange(6.0).reshape(2, 3)}, {"w": jnp.zeros(())}]}
+
+
+def write(folder: Path, update: int, keep: int = 2) -> Path:
+    opt_state = optax.adam(0.1).init(PARAMS)
+    return checkpoints.write(folder, update, PARAMS, opt_state, {"time_s": 1.5}, keep)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.adam(optax.constant_schedule(0.1)),
+        optax.sgd(0.1),
+        optax.adam(0.1, mu_dtype=jnp.bfloat16),
+        optax.adafactor(0.1),
+        optax.noisy_sgd(0.1, key=jax.random.key(3)),
+        optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9)),
+    ],
+    ids=["adam", "sgd", "bfloat16", "adafactor", "keys", "chain"],
+)
+def test_what_is_read_is_what_was_written(
+    tmp_path: Path, optimizer: optax.GradientTransformation
+) -> None:
+    opt_state = optimizer.init(PARAMS)
+    path = checkpoints.write(tmp_path, 7, PARAMS, opt_state, {"time_s": 1.5}, 1)
+    read = checkpoints.read(path)
+    assert read.update == 7
+    assert read.counters["time_s"] == 1.5
+    params = checkpoints.restore(PARAMS, read.params, path)
+    restored = checkpoints.restore(jax.eval_shape(optimizer.init, PARAMS), read.opt_state, path)
+    for got, expected in ((params, PARAMS), (restored, opt_state)):
+        assert jax.tree.structure(got) == jax.tree.structure(expected)
+        assert jax.tree.map(jnp.shape, got) == jax.tree.map(jnp.shape, expected)
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(_bits(a), _bits(b)), got, expected)
+
+
+def _bits(leaf: jax.Array) -> np.ndarray:
+    keys = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if keys else leaf.astype(jnp.float32))
+
+
+def test_the_newest_are_kept_and_later_ones_of_an_abandoned_course_go(tmp_path: Path) -> None:
+    for update in (0, 10, 20, 100):
+        write(tmp_path, update)
+    assert checkpoints.updates(tmp_path) == [20, 100]
+    write(tmp_path, 30)
+    assert checkpoints.updates(tmp_path) == [20, 30]
+    write(tmp_path, 30)
+    assert checkpoints.updates(tmp_path) == [20, 30]
+
+
+def test_a_crash_while_writing_leaves_no_checkpoint_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 1)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_json", full)
+        with pytest.raises(OSError, match="No space left"):
+            write(tmp_path, 2)
+    assert checkpoints.updates(tmp_path) == [1]
+    checkpoints.read(tmp_path / "1")
+    write(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+@pytest.mark.parametrize("name", ["params.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("harm", ["truncate", "alter", "delete", "empty"])
+def test_damage_is_refused_by_the_file_s_name(tmp_path: Path, name: str, harm: str) -> None:
+    path = write(tmp_path, 5)
+    content = bytearray((path / name).read_bytes())
+    if harm == "delete":
+        (path / name).unlink()
+    else:
+        content[-3] ^= 0x55
+        harmed = {"truncate": content[:-3], "alter": content, "empty": b""}[harm]
+        (path / name).write_bytes(harmed)
+    with pytest.raises(InputError, match=name.replace(".", r"\.")):
+        checkpoints.read(path)
+
+
+def test_another_configuration_s_checkpoint_is_refused(tmp_path: Path) -> None:
+    read = checkpoints.read(write(tmp_path, 5))
+    wider = {"layers": [PARAMS["layers"][0], {"w": jnp.zeros(2)}]}
+    with pytest.raises(InputError, match="'layers/1/w' is float32"):
+        checkpoints.restore(wider, read.params, tmp_path / "x")
+    with pytest.raises(InputError, match="'layers/1/w' differs"):
+        checkpoints.restore({"layers": [PARAMS["layers"][0]]}, read.params, tmp_path / "x")
