@@ -6,6 +6,7 @@
 import math
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -73,15 +74,16 @@ class PyTorch:
         torch.manual_seed(0)
         self._mode = mode
         self._model = DeepGP()
-        self._objective = (
-            torch.compile(self._model, dynamic=False) if mode == "compiled" else self._model
-        )
+        self._objective = self._compiled(self._model)
         self._optimizer = torch.optim.Adam(
             self._model.parameters(), lr=problem.LEARNING_RATE, fused=True
         )
         x, y = problem.synthetic_images()
         self._x = torch.from_numpy(problem.unit_interval(x))
         self._y = torch.from_numpy(y.astype(np.int64))
+
+    def _compiled(self, model: DeepGP) -> Callable[..., Tensor]:
+        return torch.compile(model, dynamic=False) if self._mode == "compiled" else model
 
     def describe(self) -> dict[str, str]:
         return {"torch": torch.__version__, "threads": str(torch.get_num_threads())}
@@ -110,7 +112,7 @@ class PyTorch:
              for name, value in arrays.items() if name.startswith("layer_")}
         )  # fmt: skip
         noise = [arrays[f"noise_{layer}"] for layer in range(len(problem.LAYERS))]
-        loss = model(arrays["x"], arrays["y"].long(), noise)
+        loss = self._compiled(model)(arrays["x"], arrays["y"].long(), noise)
         loss.backward()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         norm = torch.sqrt(sum((g.double() ** 2).sum() for g in gradients))
