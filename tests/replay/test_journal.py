@@ -9,6 +9,7 @@ from distvi.errors import InputError
 from distvi.protocol import (
     Alarm,
     Command,
+    Dismiss,
     Entry,
     Event,
     GradientArrived,
@@ -68,6 +69,8 @@ def run_of(rules: Rules, seed: int, events: int) -> tuple[list[Entry], list, Sta
 def _consequence(command: Command, now_s: float, draw: random.Random) -> tuple[float, Event | None]:
     if isinstance(command, SetAlarm):
         return command.at_s, Alarm()
+    if isinstance(command, Dismiss):
+        return now_s, Joined(command.worker, command.incarnation + 1)
     if not isinstance(command, SendParameters):
         return now_s, None
     order = (command.worker, command.incarnation, command.sequence, command.version)

@@ -1,7 +1,7 @@
 """The one loop that runs the machine for every engine."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from distvi.protocol.commands import Command
 from distvi.protocol.events import Event, Outcome, StopRequested
@@ -14,6 +14,7 @@ Observer = Callable[[float, Event, State, tuple[Command, ...]], None]
 """Told of every event after it was worked on and before its commands are carried out."""
 
 
+@runtime_checkable
 class Transport(Protocol):
     """What an engine has to offer: its clock, its events, and hands for the commands."""
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from distvi.protocol.life import Status
-from distvi.protocol.rules import Rules, Worker
+from distvi.protocol.rules import Rules
 from distvi.protocol.state import State
 
 
@@ -62,11 +62,8 @@ def _clocks(rules: Rules, state: State) -> Iterator[str]:
 
 def _waiting(rules: Rules, state: State) -> Iterator[str]:
     pacing = rules.scheme.pacing
-
-    def has_room(record: Worker) -> bool:
-        return len(record.orders) < pacing.orders
-
-    if set(state.waiting) != {n for n, record in state.members.items() if has_room(record)}:
+    records = state.members.items()
+    if set(state.waiting) != {n for n, record in records if len(record.orders) < pacing.orders}:
         yield "those who wait are not those with room for an order"
     if state.outcome is None:
         for number in state.waiting:

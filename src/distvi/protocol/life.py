@@ -28,7 +28,7 @@ class Cause(StrEnum):
     OVERTAKEN = "an update is made without it"
     PASSED = "the stages pass it: commit"
     NOT_TAKEN = "a stage refuses it"
-    STOP = "the run stops"
+    STOP = "the run has stopped"
 
 
 LIFE: Mapping[Status, Mapping[Cause, Status]] = {
@@ -37,6 +37,7 @@ LIFE: Mapping[Status, Mapping[Cause, Status]] = {
         Cause.UNUSABLE: Status.REFUSED,
         Cause.WORKER_GONE: Status.LOST,
         Cause.OVERTAKEN: Status.CANCELLED,
+        Cause.STOP: Status.REFUSED,
     },
     Status.HELD: {
         Cause.PASSED: Status.COMMITTED,

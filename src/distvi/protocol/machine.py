@@ -20,7 +20,7 @@ from distvi.protocol.events import (
     Outcome,
     StopRequested,
 )
-from distvi.protocol.life import Status
+from distvi.protocol.life import Cause, Status
 from distvi.protocol.rules import Order, Rules, Stragglers, Worker
 from distvi.protocol.state import State
 from distvi.protocol.tickets import Lot, Part, Ticket
@@ -120,7 +120,7 @@ def _unusable(turn: Turn, event: GradientUnusable) -> Lot:
 
 def _discard(turn: Turn, record: Worker, order: Order, ticket: Ticket, reason: str) -> Lot:
     turn.deliver(record, order)
-    turn.discard(ticket, order.base, reason)
+    turn.discard(ticket, order.base, reason, Cause.UNUSABLE)
     turn.unusable_in_a_row += 1
     limit = turn.rules.unusable_limit
     if limit is not None and turn.unusable_in_a_row >= limit:
@@ -189,7 +189,7 @@ def _after_the_end(turn: Turn, event: Event) -> None:
         record, order = _answered(turn, event, event.ticket)
         if record is not None and order is not None:
             turn.deliver(record, order)
-            turn.discard(event.ticket, order.base, Reason.STOPPED)
+            turn.discard(event.ticket, order.base, Reason.STOPPED, Cause.STOP)
     elif isinstance(event, Left):
         _left(turn, event)
     else:
@@ -224,16 +224,15 @@ def _update(turn: Turn, lot: Lot) -> None:
 
 
 def _start_workers(turn: Turn) -> None:
-    """Ask those whose own affairs changed; all who wait, the least advanced
-    first, only when the gate has moved.
+    """Ask those whose own affairs changed; all who wait only when the gate has moved.
+
+    Those that have delivered least are asked first.
     """
     pacing = turn.rules.scheme.pacing
     gate = pacing.gate(turn)
-    asked = list(turn.touched)
-    if gate != turn.gate:
-        turn.gate = gate
-        asked = sorted(turn.waiting, key=lambda worker: (turn.members[worker].clock, worker))
-    for worker in asked:
+    asked = turn.touched if gate == turn.gate else turn.waiting
+    turn.gate = gate
+    for worker in sorted(asked, key=lambda worker: (turn.members[worker].clock, worker)):
         record = turn.members[worker]
         while len(record.orders) < pacing.orders and pacing.may_start(record, turn):
             record = turn.send(record)

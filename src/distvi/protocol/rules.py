@@ -8,7 +8,7 @@ ones with names are built in ``distvi.aggregation``; anyone can write others.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from distvi.errors import InputError
 from distvi.protocol.tickets import Lot, Refusal, Ticket
@@ -48,6 +48,7 @@ class Worker(NamedTuple):
     orders: tuple[Order, ...] = ()
 
 
+@runtime_checkable
 class View(Protocol):
     """What stages and pacings may look at; a ``State`` is one. Read it, never keep it."""
 

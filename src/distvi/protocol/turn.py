@@ -156,9 +156,9 @@ class Turn:
         held = (*self.held.get(ticket.worker, ()), ticket)
         self.held = self.held.set(ticket.worker, held)
 
-    def discard(self, ticket: Ticket, base: int, reason: str) -> None:
+    def discard(self, ticket: Ticket, base: int, reason: str, cause: Cause) -> None:
         """Drop a gradient that no stage may see."""
-        self._move(Status.COMPUTING, Cause.UNUSABLE)
+        self._move(Status.COMPUTING, cause)
         self._leave_newest(base)
         self.commands.append(Free(ticket, reason))
 
