@@ -352,5 +352,5 @@ def _literal(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(_literal(item) for item in value)}]"
     text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    escaped = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+    escaped = "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
     return f'"{escaped}"'

@@ -54,7 +54,8 @@ class Setup:
 
     def initial_params(self) -> Any:
         """Parameters before the first update."""
-        return self.model.init(jax.random.fold_in(run_key(self.config), _INIT))
+        key = jax.random.fold_in(run_key(self.config), _INIT)
+        return jax.jit(self.model.init)(key)
 
     def problem(self, params: Any) -> Problem:
         """What the engine is handed.

@@ -15,6 +15,7 @@ from distvi.errors import DistviError
 app = App(
     name="distvi",
     version=__version__,
+    suppress_keyboard_interrupt=False,  # which signal it was decides the exit status
     default_parameter=Parameter(negative=()),
     help="Distributed stochastic variational inference of Bayesian deep models.",
 )

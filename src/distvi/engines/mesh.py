@@ -255,10 +255,12 @@ class MeshEngine:
         keep_freed_memory()
         places = layout(on)
         if opt_state is None:
-            opt_state = problem.optimizer.init(params)
-        # Copied, because the first update gives the memory of its state away.
-        state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), TrainState(params, opt_state))
-        self._state: TrainState = jax.device_put(state, places.whole)
+            opt_state = jax.jit(problem.optimizer.init)(params)
+        given = (params, opt_state)
+        state = TrainState(*jax.device_put(given, places.whole))
+        # Copied, because the first update gives the memory of its state away; `device_put` may
+        # share it with the caller's arrays, even where it is asked not to.
+        self._state: TrainState = jax.jit(lambda state: jax.tree.map(jnp.copy, state))(state)
         self._update = update
         self.workers = len(on)
         if _fits(problem, on[0]) if resident is None else resident:

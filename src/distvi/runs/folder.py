@@ -165,7 +165,7 @@ def create(
     """
     try:
         if out is None:
-            out = _next_free(Path("runs"), schema.name)
+            out = _next_free(Path("runs"), Path(schema.name).stem)
         else:
             check_new(out)
             out.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,180 @@
+"""A run from its command to its folder, and what can be asked of it afterwards."""
+
+import csv
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import distvi as package
+from tests.tiny import MODEL, TINY, UPDATES, Distvi
+
+FIELDS = {
+    "status", "engine", "scheme", "workers", "servers", "batch_size", "learning_rate", "seed",
+    "updates", "gradients_used", "gradients_refused", "examples", "clock", "training_time_s",
+    "compile_time_s", "examples_per_s", "staleness", "bytes", "worker_idle_fraction", "test",
+    "versions", "machine",
+}  # fmt: skip
+
+
+def test_the_folder_of_a_run(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    files = {"run.toml", "summary.json", "metrics.parquet", "data.json", "figure.png"}
+    assert names == files | {"checkpoints"}
+    assert (finished / "figure.png").read_bytes().startswith(b"\x89PNG")
+    kept = {path.name for path in (finished / "checkpoints").iterdir()}
+    assert kept == {str(UPDATES - 2), str(UPDATES - 1), str(UPDATES)}
+    for checkpoint in (finished / "checkpoints").iterdir():
+        names = {path.name for path in checkpoint.iterdir()}
+        assert names == {"params.safetensors", "optimizer.safetensors", "state.json"}
+
+
+def test_summary(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    assert set(summary) >= FIELDS
+    assert summary["status"] == "done"
+    assert summary["updates"] == summary["gradients_used"] == UPDATES
+    assert summary["examples"] == 16 * UPDATES
+    assert summary["training_time_s"] > 0
+    assert {"rmse", "mnll", "coverage_90"} <= set(summary["test"])
+
+
+def test_metrics_have_a_row_for_each_update(finished: Path) -> None:
+    rows = pq.read_table(finished / "metrics.parquet").to_pylist()
+    assert [row["update"] for row in rows] == list(range(1, UPDATES + 1))
+    assert all(np.isfinite(row["neg_elbo"]) and np.isfinite(row["test_rmse"]) for row in rows)
+    times_s = [row["training_time_s"] for row in rows]
+    assert times_s == sorted(times_s)
+
+
+def test_run_toml_repeats_the_run(distvi: Distvi, finished: Path) -> None:
+    config = tomllib.loads((finished / "run.toml").read_text())
+    assert config["model"] | MODEL == config["model"]
+    assert config["training"]["optimizer"] == "adam"
+    assert distvi("train", "--config", finished / "run.toml", "--out", "again").status == 0
+    assert newest_params(Path("again")) == newest_params(finished)
+    assert Path("again/run.toml").read_text() == (finished / "run.toml").read_text()
+
+
+def test_json_is_alone_on_standard_output(distvi: Distvi, kinds: Path) -> None:
+    answer = distvi("train", kinds, "--target", "kind", *TINY, "--json")
+    assert answer.status == 0
+    summary = json.loads(answer.out)
+    assert summary == json.loads(Path("runs/kinds-0001/summary.json").read_text())
+    assert {"error_rate", "mnll", "ece", "brier"} == set(summary["test"])
+    assert "update 7/7" in answer.err
+
+
+def test_runs_are_numbered(distvi: Distvi, numbers: Path) -> None:
+    Path("runs/numbers-0041").mkdir(parents=True)
+    assert distvi("train", numbers, "--target", "y", *TINY).status == 0
+    assert Path("runs/numbers-0042/summary.json").exists()
+
+
+def test_python_does_the_same(
+    finished: Path, numbers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = {"batch_size": 16, "updates": UPDATES, "seed": 3, "target": "y", "model": MODEL}
+    run = package.train(numbers, out="mine", **settings)
+    assert newest_params(run.path) == newest_params(finished)
+    assert package.evaluate(run) == run.summary["test"]
+    assert package.load_run("mine").metrics.num_rows == UPDATES
+
+
+def test_evaluate_repeats_the_last_test(distvi: Distvi, finished: Path) -> None:
+    answer = distvi("evaluate", finished, "--json")
+    assert json.loads(answer.out) == json.loads((finished / "summary.json").read_text())["test"]
+    assert "rmse" in distvi("evaluate", finished).out
+
+
+def test_evaluate_on_another_table(distvi: Distvi, finished: Path, numbers: Path) -> None:
+    answer = distvi("evaluate", finished, numbers, "--json")
+    assert set(json.loads(answer.out)) >= {"rmse", "mnll"}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_predict_in_original_units(
+    distvi: Distvi, finished: Path, numbers: Path, suffix: str
+) -> None:
+    out = Path(f"predictions.{suffix}")
+    assert distvi("predict", finished, numbers, "--out", out).status == 0
+    table = read(out)
+    assert list(table) == ["y_mean", "y_sd", *(f"y_q{q}" for q in ("2.5", 5, 25, 75, 95, "97.5"))]
+    true = read(numbers)["y"]
+    assert len(table["y_mean"]) == len(true)
+    # The model is hardly trained: it knows the targets' location and scale and little more.
+    assert abs(table["y_mean"].mean() - true.mean()) < true.std()
+    assert 0.2 < table["y_sd"].mean() / true.std() < 5
+    quantiles = np.stack([values for name, values in table.items() if "_q" in name])
+    assert (np.diff(quantiles, axis=0) > 0).all()
+
+
+def test_predict_classes(distvi: Distvi, classifier: Path, kinds: Path) -> None:
+    assert distvi("predict", classifier, kinds, "--out", "p.parquet").status == 0
+    table = pq.read_table("p.parquet").to_pydict()
+    assert list(table) == ["predicted", "p_even", "p_odd"]
+    probabilities = np.stack([table["p_even"], table["p_odd"]], axis=1)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    assert table["predicted"] == [["even", "odd"][row] for row in probabilities.argmax(1)]
+
+
+def test_resume_of_a_finished_run_changes_nothing(distvi: Distvi, copied: Path) -> None:
+    before = newest_params(copied)
+    answer = distvi("resume", copied, "--json")
+    assert answer.status == 0
+    assert json.loads(answer.out)["status"] == "done"
+    assert newest_params(copied) == before
+
+
+def test_a_non_finite_elbo_fails_the_run_and_keeps_the_last_good_checkpoint(
+    distvi: Distvi, numbers: Path
+) -> None:
+    options = ("--learning-rate", "1e30", "--optimizer", "sgd", "--out", "run")
+    answer = distvi("train", numbers, "--target", "y", *TINY, *options)
+    assert answer.status == 1
+    line = answer.err.splitlines()[-1]
+    assert line.startswith("distvi: error: ")
+    assert "at update 2; the last good checkpoint is run/checkpoints/" in line
+    assert json.loads(Path("run/summary.json").read_text())["status"] == "failed"
+    run = package.load_run("run")
+    checkpoint = run.newest_checkpoint()
+    assert all(np.isfinite(array).all() for array in checkpoint.params.values())
+
+
+def test_data_commands(distvi: Distvi) -> None:
+    assert "digits" in distvi("data", "list").out
+    assert "70000" in distvi("data", "info", "mnist").out
+    assert distvi("data", "info", "mnits").status == 2
+    made = distvi("data", "augment", "digits", "--rows", 1700, "--out", "more")
+    assert made.status == 0
+    assert Path("more/dataset.json").exists()
+
+
+def test_help_and_version_do_not_import_jax() -> None:
+    code = (
+        "import sys; from distvi.cli import run; run(sys.argv[1:]);"
+        "assert not {'jax', 'numpy', 'pyarrow', 'matplotlib'} & set(sys.modules)"
+    )
+    for arguments in (["--help"], ["train", "--help"], ["data", "--help"], ["--version"]):
+        command = [sys.executable, "-c", code, *arguments]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert answer.stderr == ""
+        assert answer.stdout
+
+
+def newest_params(run: Path) -> bytes:
+    folder = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    return (folder / "params.safetensors").read_bytes()
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix == ".parquet":
+        return {name: np.array(column) for name, column in pq.read_table(path).to_pydict().items()}
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}

@@ -1,0 +1,38 @@
+"""A batch cut among several devices gives the update of the whole batch, to float rounding."""
+
+import subprocess
+import sys
+
+# JAX settles the number of CPU devices once in a process, so this one is of its own.
+CODE = """
+import jax
+jax.config.update("jax_num_cpu_devices", 4)
+import numpy as np
+from distvi.config import resolve
+from distvi.engines.mesh import MeshEngine
+from distvi.setup import prepare
+
+sets = ["model.hidden_layers=1", "model.width=3", "model.features=8"]
+config = resolve("digits", settings={"batch_size": 32, "updates": 20}, assignments=sets)
+setup = prepare(config)
+assert len(setup.devices) == 4
+params = setup.initial_params()
+
+def train(workers, resident):
+    on = setup.devices[:workers]
+    with MeshEngine(setup.problem(params), params, on, last=20, resident=resident) as engine:
+        values = engine.advance(20)
+        return values, jax.tree.map(np.array, engine.state.params)
+
+values, whole = train(1, False)
+for workers, resident in [(2, False), (4, False), (4, True)]:
+    cut_values, cut = train(workers, resident)
+    np.testing.assert_allclose(cut_values, values, rtol=2e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), cut, whole)
+"""
+
+
+def test_several_devices_make_the_update_of_one() -> None:
+    command = [sys.executable, "-c", CODE]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr

@@ -1,0 +1,91 @@
+"""A run that was killed and resumed ends with the same parameters, bit for bit."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distvi import api
+from tests.tiny import MODEL, write_table
+
+UPDATES = 400
+EVERY = {"evaluate_every": 20, "checkpoint_every": 30}
+SETTINGS = {"updates": UPDATES, "batch_size": 16, "target": "y", "schedule": "cosine", **EVERY}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_table(tmp_path_factory.mktemp("data") / "numbers.csv")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return api.train(table, out=out, model=MODEL | {"freeze_kernel": 50}, **SETTINGS).path
+
+
+def signalled(table: Path, out: Path, seed: int, number: signal.Signals) -> int:
+    """The exit status of a run that gets a signal at a random one of its updates."""
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
+    model = [f"--set=model.{n}={v}" for n, v in (MODEL | {"freeze_kernel": 50}).items()]
+    command = [
+        sys.executable,
+        "-m",
+        "distvi",
+        "train",
+        str(table),
+        *options,
+        *model,
+        f"--out={out}",
+    ]
+    moment = random.Random(seed).randrange(20, UPDATES // 2)
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            reached = re.match(r"update (\d+)/", line)
+            if reached and int(reached[1]) >= moment:
+                process.send_signal(number)
+                break
+        process.stderr.read()
+    return process.returncode
+
+
+def test_after_a_kill(table: Path, uninterrupted: Path, tmp_path: Path, seed: int) -> None:
+    out = tmp_path / "run"
+    assert signalled(table, out, seed, signal.SIGKILL) == -signal.SIGKILL
+    assert json.loads((out / "summary.json").read_text())["status"] == "running"
+    resumed_is_the_same(out, uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_after_an_interruption(
+    table: Path, uninterrupted: Path, tmp_path: Path, seed: int, number: signal.Signals
+) -> None:
+    out = tmp_path / "run"
+    assert signalled(table, out, seed, number) == 128 + number
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert (out / "checkpoints" / str(summary["updates"])).is_dir()
+    resumed_is_the_same(out, uninterrupted)
+
+
+def resumed_is_the_same(out: Path, uninterrupted: Path) -> None:
+    run, whole = api.resume(out), api.load_run(uninterrupted)
+    assert run.summary["status"] == "done"
+    assert run.summary["test"] == whole.summary["test"]
+    for name in ("params.safetensors", "optimizer.safetensors"):
+        file = Path("checkpoints", str(UPDATES), name)
+        assert (out / file).read_bytes() == (uninterrupted / file).read_bytes()
+    columns = ["update", "neg_elbo", "test_rmse"]
+    ours, theirs = (r.metrics.select(columns).to_pylist() for r in (run, whole))
+    assert [row["update"] for row in ours] == [row["update"] for row in theirs]
+    assert [row["test_rmse"] for row in ours] == [row["test_rmse"] for row in theirs]
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine["neg_elbo"] == pytest.approx(other["neg_elbo"], rel=1e-12)
