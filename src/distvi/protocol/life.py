@@ -26,7 +26,7 @@ class Cause(StrEnum):
     UNUSABLE = "gradient is unusable"
     WORKER_GONE = "its worker has gone"
     OVERTAKEN = "an update is made without it"
-    PASSED = "the stages pass it: commit"
+    PASSED = "the stages pass it"
     NOT_TAKEN = "a stage refuses it"
     STOP = "the run has stopped"
 
