@@ -85,6 +85,7 @@ class Live(Silent):
             progress.BarColumn(bar_width=None, complete_style="cyan", finished_style="green"),
             progress.MofNCompleteColumn(),
             progress.TimeRemainingColumn(compact=True),
+            progress.TextColumn("left"),
             progress.TextColumn("ELBO {task.fields[elbo]}"),
             progress.TextColumn("[green]{task.fields[test]}"),
             console=self._console,
@@ -128,14 +129,14 @@ def brief(metrics: Mapping[str, float]) -> str:
 
     Example:
         >>> brief({"error_rate": 0.028, "mnll": 0.0912, "ece": 0.01})
-        'error 2.8%, MNLL 0.0912'
+        'error 2.80%, MNLL 0.0912'
     """
     quality = (
-        f"error {100 * metrics['error_rate']:.3g}%"
+        f"error {100 * metrics['error_rate']:.2f}%"
         if "error_rate" in metrics
         else f"RMSE {metrics['rmse']:.4g}"
     )
-    return f"{quality}, MNLL {metrics['mnll']:.3g}"
+    return f"{quality}, MNLL {metrics['mnll']:.4f}"
 
 
 def result_table(summary: Mapping[str, Any]) -> Table:

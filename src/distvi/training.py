@@ -92,12 +92,14 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
     optimizer = setup.problem(params).optimizer
     like = jax.eval_shape(optimizer.init, params)
     opt_state = checkpoints.restore(like, checkpoint.opt_state, where / "optimizer.safetensors")
-    if checkpoint.update >= setup.updates and run.summary.get("status") == "done":
+    progress = progress or Silent()
+    if checkpoint.update == setup.updates and run.summary.get("status") == "done":
+        progress.finished(path, run.summary)
         return run
     engine = _engine(setup, params, opt_state=opt_state, update=checkpoint.update)
     counters = {name: checkpoint.counters[name] for name in _NEW_COUNTERS}
     rows = [row for row in run.metrics.to_pylist() if row["update"] <= checkpoint.update]
-    return _Course(run, setup, engine, progress or Silent(), counters, rows).go()
+    return _Course(run, setup, engine, progress, counters, rows).go()
 
 
 class _Course:
@@ -184,36 +186,38 @@ class _Course:
 
     def _evaluate(self) -> None:
         with self._timed("evaluation_time_s"):
-            params, dataset = self.engine.state.params, self.setup.dataset
-            on_one = jax.device_put(params, self.setup.devices[0])
+            dataset = self.setup.dataset
+            on_one = jax.device_put(self._good_state().params, self.setup.devices[0])
             self.evaluation = Evaluation(self.predictor, on_one, dataset.test, dataset.targets[0])
         metrics = self.evaluation.metrics
         self._row().update({f"test_{name}": value for name, value in metrics.items()})
         self.progress.tested(self.engine.update, metrics)
 
     def _checkpoint(self) -> None:
-        state, update = self.engine.state, self.engine.update
-        if not _all_finite(state.params):
-            raise RunFailed(
-                f"the parameters are no longer finite after update {update}; "
-                "a lower learning rate is the usual cure"
-            )
+        state = self._good_state()
         with self._timed("training_time_s"):
-            if self.rows:
-                self.run.write_metrics(self._table())
+            self._write("running")
             checkpoints.write(
                 self.run.checkpoint_folder,
-                update,
+                self.engine.update,
                 state.params,
                 state.opt_state,
                 self.counters,
                 self.setup.config.training.keep_checkpoints,
             )
-        self._write("running")
+
+    def _good_state(self) -> TrainState:
+        """The engine's state, if its parameters are finite.
+
+        A finite ELBO can have a gradient that is not, and the next ELBO would be too late.
+        """
+        state = self.engine.state
+        if not _all_finite(state.params):
+            raise Diverged("the parameters were no longer finite", self.engine.update)
+        return state
 
     def _write(self, status: str) -> None:
-        if self.rows:
-            self.run.write_metrics(self._table())
+        self.run.write_metrics(self._table())
         tests = [row for row in self._table() if "test_mnll" in row]
         last = tests[-1] if tests else {}
         test = {k.removeprefix("test_"): v for k, v in last.items() if k.startswith("test_")}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -132,19 +133,31 @@ def test_resume_of_a_finished_run_changes_nothing(distvi: Distvi, copied: Path) 
     assert newest_params(copied) == before
 
 
-def test_a_non_finite_elbo_fails_the_run_and_keeps_the_last_good_checkpoint(
-    distvi: Distvi, numbers: Path
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [("1e30", "the ELBO became nan at update 2"), ("3e38", "the parameters were no longer finite")],
+)
+def test_a_non_finite_number_fails_the_run_and_keeps_the_last_good_checkpoint(
+    distvi: Distvi, numbers: Path, rate: str, message: str
 ) -> None:
-    options = ("--learning-rate", "1e30", "--optimizer", "sgd", "--out", "run")
+    options = ("--learning-rate", rate, "--optimizer", "sgd", "--out", "run")
     answer = distvi("train", numbers, "--target", "y", *TINY, *options)
     assert answer.status == 1
     line = answer.err.splitlines()[-1]
-    assert line.startswith("distvi: error: ")
-    assert "at update 2; the last good checkpoint is run/checkpoints/" in line
+    assert line.startswith(f"distvi: error: {message}")
+    assert "the last good checkpoint is run/checkpoints/" in line
     assert json.loads(Path("run/summary.json").read_text())["status"] == "failed"
-    run = package.load_run("run")
-    checkpoint = run.newest_checkpoint()
+    checkpoint = package.load_run("run").newest_checkpoint()
     assert all(np.isfinite(array).all() for array in checkpoint.params.values())
+
+
+def test_resume_from_before_the_first_row_of_metrics(distvi: Distvi, numbers: Path) -> None:
+    rare = ("--report-every", 50, "--evaluate-every", 0, "--checkpoint-every", 3)
+    assert distvi("train", numbers, "--target", "y", *TINY, *rare, "--out", "run").status == 0
+    expected = newest_params(Path("run"))
+    shutil.rmtree(f"run/checkpoints/{UPDATES}")
+    assert distvi("resume", "run").status == 0
+    assert newest_params(Path("run")) == expected
 
 
 def test_data_commands(distvi: Distvi) -> None:

@@ -60,15 +60,14 @@ class TrainState(NamedTuple):
 
 
 class Diverged(RunFailed):
-    """The ELBO of an update was NaN or infinite.
+    """A number that an update computed was NaN or infinite.
 
     Attributes:
-        update: Which one, counted from one.
-        values: The ELBOs of that call's updates up to then.
+        update: Which update, counted from one.
     """
 
-    def __init__(self, update: int, neg_elbo: float) -> None:
-        super().__init__(f"the ELBO became {-neg_elbo} at update {update}")
+    def __init__(self, what: str, update: int) -> None:
+        super().__init__(f"{what} at update {update}")
         self.update = update
 
 

@@ -310,7 +310,8 @@ def _finite(values: Array, first: int) -> Float[np.ndarray, " updates"]:
     on_host = np.asarray(values)
     wrong = np.flatnonzero(~np.isfinite(on_host))
     if wrong.size:
-        raise Diverged(first + int(wrong[0]) + 1, float(on_host[wrong[0]]))
+        elbo = -float(on_host[wrong[0]])
+        raise Diverged(f"the ELBO became {elbo}", first + int(wrong[0]) + 1)
     return on_host
 
 

@@ -23,6 +23,7 @@ CONFIG, SUMMARY, METRICS, DATA, FIGURE = (
     "data.json",
     "figure.png",
 )
+_COLUMNS = ("update", "epoch", "examples", "training_time_s", "neg_elbo", "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Run:
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace metrics.parquet; a column that a row lacks is null there."""
-        names = list(dict.fromkeys(name for row in rows for name in row))
+        names = list(dict.fromkeys([*_COLUMNS, *(name for row in rows for name in row)]))
         integers = ("update", "examples")
         columns = {
             name: pa.array(
