@@ -10,6 +10,7 @@ References:
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ class BayesianNetwork:
         """(inputs, outputs) of every layer, without the bias."""
         hidden = [self.settings.width] * self.settings.hidden_layers
         sizes = [self.inputs, *hidden, self.likelihood.latents(self.outputs)]
-        return tuple(zip(sizes[:-1], sizes[1:], strict=True))
+        return tuple(pairwise(sizes))
 
     def init(self, key: Array) -> Params:
         """Posterior means as He et al. (2015) initialise weights; biases are the last row."""

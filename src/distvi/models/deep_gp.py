@@ -97,19 +97,21 @@ class DeepGP:
     # --- the model ----------------------------------------------------------------------------
 
     def init(self, key: Array) -> Params:
-        """Initial parameters: q(Omega) at its prior, q(W) centred at zero; ``key`` is not used."""
-        del key  # every initial value is deterministic
-        layers = [self._init_layer(layer) for layer in range(len(self.layer_sizes))]
+        """Initial parameters: q(Omega) at its prior, q(W) as the settings say."""
+        keys = jax.random.split(key, len(self.layer_sizes))
+        layers = [self._init_layer(layer, k) for layer, k in enumerate(keys)]
         params: dict[str, Any] = {f"layer_{i}": values for i, values in enumerate(layers)}
         return params | {"likelihood": self.likelihood.init(self.outputs)}
 
-    def _init_layer(self, layer: int) -> Params:
+    def _init_layer(self, layer: int, key: Array) -> Params:
         inputs, outputs = self.layer_sizes[layer]
         columns = self._kernel.feature_map.columns * self.settings.features
         settings = self.settings
+        hidden = layer < settings.hidden_layers
+        spread = settings.initial_weight_spread if hidden else 0.0
         log_lengthscale = np.log(settings.initial_lengthscale * np.sqrt(inputs))
         weights = {
-            "mean": jnp.zeros((columns, outputs)),
+            "mean": spread * jax.random.normal(key, (columns, outputs)),
             "log_var": jnp.full((columns, outputs), np.log(settings.initial_weight_var)),
         }
         kernel = {
@@ -119,7 +121,7 @@ class DeepGP:
         if settings.omega == "prior_fixed":
             return {"kernel": kernel, "weights": weights}
         row_log_sd, column_log_sd = _prior_log_sd(kernel, self.spectra[layer])
-        log_var = 2.0 * (row_log_sd[:, None] + column_log_sd) + np.log(settings.initial_omega_var)
+        log_var = 2.0 * (row_log_sd[:, None] + column_log_sd)
         log_var = jnp.broadcast_to(log_var, (inputs, settings.features))
         omega = {"mean": jnp.zeros(log_var.shape), "log_var": log_var}
         return {"kernel": kernel, "omega": omega, "weights": weights}

@@ -6,7 +6,7 @@ Bernoulli and categorical likelihoods, whose targets are class numbers.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,12 @@ from distvi.numerics import gaussians
 Params = dict[str, Array]
 Latents = Float[Array, "*samples points latents"]
 Outputs = Float[Array, "*samples points outputs"]
+Targets = Float[Array, "points outputs"]
+PerPoint = Float[Array, "*samples points"]
+Probabilities = Float[Array, "*samples points classes"]
 
 
+@runtime_checkable
 class Likelihood(Protocol):
     """The law of a target given the last layer's values."""
 
@@ -47,6 +51,7 @@ class Likelihood(Protocol):
         ...
 
 
+@runtime_checkable
 class Ordered(Likelihood, Protocol):
     """A likelihood whose targets are numbers, so that quantiles make sense."""
 
@@ -55,6 +60,7 @@ class Ordered(Likelihood, Protocol):
         ...
 
 
+@runtime_checkable
 class Classifier(Likelihood, Protocol):
     """A likelihood whose targets are classes."""
 
@@ -80,7 +86,7 @@ class Gaussian:
     def init(self, outputs: int) -> Params:
         return {"log_var": jnp.full((outputs,), math.log(self.initial_var))}
 
-    def log_density(self, params: Params, f: Latents, y: Outputs) -> Float[Array, "*n points"]:
+    def log_density(self, params: Params, f: Latents, y: Targets) -> PerPoint:
         return gaussians.log_density(y, f, params["log_var"]).sum(-1)
 
     def mean(self, params: Params, f: Latents) -> Outputs:
@@ -89,7 +95,7 @@ class Gaussian:
     def variance(self, params: Params, f: Latents) -> Outputs:
         return jnp.broadcast_to(jnp.exp(params["log_var"]), f.shape)
 
-    def cdf(self, params: Params, f: Latents, y: Outputs) -> Outputs:
+    def cdf(self, params: Params, f: Latents, y: Targets) -> Outputs:
         return ndtr((y - f) * jnp.exp(-0.5 * params["log_var"]))
 
 
@@ -117,7 +123,7 @@ class StudentT:
         scale2 = self.initial_var * (self.degrees - 2.0) / self.degrees
         return {"log_scale": jnp.full((outputs,), 0.5 * math.log(scale2))}
 
-    def log_density(self, params: Params, f: Latents, y: Outputs) -> Float[Array, "*n points"]:
+    def log_density(self, params: Params, f: Latents, y: Targets) -> PerPoint:
         nu = self.degrees
         z = (y - f) * jnp.exp(-params["log_scale"])
         constant = gammaln(0.5 * (nu + 1)) - gammaln(0.5 * nu) - 0.5 * jnp.log(nu * jnp.pi)
@@ -131,7 +137,7 @@ class StudentT:
         variance = jnp.exp(2.0 * params["log_scale"]) * self.degrees / (self.degrees - 2.0)
         return jnp.broadcast_to(variance, f.shape)
 
-    def cdf(self, params: Params, f: Latents, y: Outputs) -> Outputs:
+    def cdf(self, params: Params, f: Latents, y: Targets) -> Outputs:
         z = (y - f) * jnp.exp(-params["log_scale"])
         half = jnp.asarray(0.5 * self.degrees)
         tail = 0.5 * betainc(half, jnp.asarray(0.5), self.degrees / (self.degrees + z**2))
@@ -150,7 +156,7 @@ class Poisson:
     def init(self, outputs: int) -> Params:
         return {}
 
-    def log_density(self, params: Params, f: Latents, y: Outputs) -> Float[Array, "*n points"]:
+    def log_density(self, params: Params, f: Latents, y: Targets) -> PerPoint:
         return (y * f - jnp.exp(f) - gammaln(y + 1.0)).sum(-1)
 
     def mean(self, params: Params, f: Latents) -> Outputs:
@@ -159,7 +165,7 @@ class Poisson:
     def variance(self, params: Params, f: Latents) -> Outputs:
         return jnp.exp(f)
 
-    def cdf(self, params: Params, f: Latents, y: Outputs) -> Outputs:
+    def cdf(self, params: Params, f: Latents, y: Targets) -> Outputs:
         whole = jnp.floor(y)
         return jnp.where(whole < 0, 0.0, gammaincc(jnp.maximum(whole, 0.0) + 1.0, jnp.exp(f)))
 
@@ -178,9 +184,7 @@ class Bernoulli:
     def init(self, outputs: int) -> Params:
         return {}
 
-    def log_density(
-        self, params: Params, f: Latents, y: Shaped[Array, " points"]
-    ) -> Float[Array, "*n points"]:
+    def log_density(self, params: Params, f: Latents, y: Shaped[Array, " points"]) -> PerPoint:
         sign = 2.0 * y - 1.0
         return jax.nn.log_sigmoid(sign * f[..., 0])
 
@@ -191,7 +195,7 @@ class Bernoulli:
         p = jax.nn.sigmoid(f)
         return p * (1.0 - p)
 
-    def probabilities(self, params: Params, f: Latents) -> Float[Array, "*n points classes"]:
+    def probabilities(self, params: Params, f: Latents) -> Probabilities:
         return jnp.concatenate([jax.nn.sigmoid(-f), jax.nn.sigmoid(f)], axis=-1)
 
 
@@ -207,9 +211,7 @@ class Categorical:
     def init(self, outputs: int) -> Params:
         return {}
 
-    def log_density(
-        self, params: Params, f: Latents, y: Shaped[Array, " points"]
-    ) -> Float[Array, "*n points"]:
+    def log_density(self, params: Params, f: Latents, y: Shaped[Array, " points"]) -> PerPoint:
         log_p = jax.nn.log_softmax(f)
         one_hot = jax.nn.one_hot(y, f.shape[-1], dtype=f.dtype)
         return (log_p * one_hot).sum(-1)
@@ -221,5 +223,5 @@ class Categorical:
         p = jax.nn.softmax(f)
         return p * (1.0 - p)
 
-    def probabilities(self, params: Params, f: Latents) -> Float[Array, "*n points classes"]:
+    def probabilities(self, params: Params, f: Latents) -> Probabilities:
         return jax.nn.softmax(f)

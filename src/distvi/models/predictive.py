@@ -1,7 +1,7 @@
 """Predictive distributions: mixtures of a likelihood over Monte Carlo samples."""
 
 from dataclasses import dataclass, field
-from typing import cast
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -48,9 +48,9 @@ class Predictive:
         Raises:
             TypeError: the targets are not classes.
         """
-        if not hasattr(self.likelihood, "probabilities"):
+        if not isinstance(self.likelihood, Classifier):
             raise TypeError(f"{type(self.likelihood).__name__} has no classes; use mean()")
-        return cast(Classifier, self.likelihood).probabilities(self.params, self.f).mean(0)
+        return self.likelihood.probabilities(self.params, self.f).mean(0)
 
     def quantile(self, q: Float[Array, " quantiles"]) -> Float[Array, "quantiles points outputs"]:
         """Quantiles of the mixture, by bisection of its distribution function.
@@ -63,12 +63,13 @@ class Predictive:
         Raises:
             TypeError: the targets are classes.
         """
-        if not hasattr(self.likelihood, "cdf"):
+        if not isinstance(self.likelihood, Ordered):
             raise TypeError(f"{type(self.likelihood).__name__} has no quantiles; see probabilities")
-        return jax.vmap(self._bisect)(jnp.asarray(q, self.f.dtype))
+        return jax.vmap(partial(self._bisect, self.likelihood))(jnp.asarray(q, self.f.dtype))
 
-    def _bisect(self, level: Float[Array, ""]) -> Float[Array, "points outputs"]:
-        likelihood = cast(Ordered, self.likelihood)
+    def _bisect(
+        self, likelihood: Ordered, level: Float[Array, ""]
+    ) -> Float[Array, "points outputs"]:
         means = likelihood.mean(self.params, self.f)
         # By Cantelli's inequality no component's quantile lies further from its mean than
         # sqrt(odds) standard deviations, so neither does the mixture's from their extremes.
@@ -78,7 +79,7 @@ class Predictive:
         if likelihood.discrete:
             low, high = jnp.floor(low) - 1.0, jnp.ceil(high)
 
-        def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        def halve(_: int | Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = bracket
             middle = 0.5 * (low + high)
             if likelihood.discrete:

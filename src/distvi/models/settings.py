@@ -9,6 +9,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -74,11 +75,12 @@ class DeepGPSettings(_Settings):
     freeze_kernel: NonNegativeInt = 0
     """Updates for which kernel parameters and the likelihood's noise keep their initial values."""
 
-    initial_weight_var: PositiveFloat = 1.0
+    initial_weight_var: PositiveFloat = 0.01
     """Initial variance of q(W)."""
 
-    initial_omega_var: PositiveFloat = 1.0
-    """Initial variance of q(Omega), as a multiple of the prior's."""
+    initial_weight_spread: NonNegativeFloat = 0.5
+    """Standard deviation of the initial means of the hidden layers' q(W). With 0, as the authors
+    have it, all means start at zero, where no gradient but noise's tells the hidden GPs apart."""
 
     initial_lengthscale: PositiveFloat = 1.0
     """Initial lengthscales, as a multiple of the square root of the layer's inputs."""

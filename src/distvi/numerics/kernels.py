@@ -31,19 +31,19 @@ class Kernel:
         name: As in the configuration.
         feature_map: The features and their fused moments.
         amplitude: The features' squared amplitude is ``amplitude * variance / frequencies``.
-        degrees: Degrees of freedom of the Student-t spectral law; infinite for a normal law.
+        degrees: Degrees of freedom of the Student-t spectral law; None for a normal law.
         exact: Values at unit lengthscale and variance; the oracle of the tests.
     """
 
     name: str
     feature_map: FeatureMap
     amplitude: float
-    degrees: float
+    degrees: int | None
     exact: Exact
 
     def scales(self, key: Array, frequencies: int) -> Float[Array, " frequencies"]:
         """The scale of each frequency's normal law."""
-        if math.isinf(self.degrees):
+        if self.degrees is None:
             return jnp.ones(frequencies)
         return student_scales(key, self.degrees, frequencies)
 
@@ -82,13 +82,13 @@ def _arc_cosine(order: int) -> Exact:
 
 
 _KERNELS = (
-    Kernel("rbf", TRIGONOMETRIC, 1.0, math.inf, _rbf),
-    Kernel("matern12", TRIGONOMETRIC, 1.0, 1.0, _matern(0.5)),
-    Kernel("matern32", TRIGONOMETRIC, 1.0, 3.0, _matern(1.5)),
-    Kernel("matern52", TRIGONOMETRIC, 1.0, 5.0, _matern(2.5)),
-    Kernel("arccos0", ramp(0), 2.0, math.inf, _arc_cosine(0)),
-    Kernel("arccos1", ramp(1), 2.0, math.inf, _arc_cosine(1)),
-    Kernel("arccos2", ramp(2), 2.0, math.inf, _arc_cosine(2)),
+    Kernel("rbf", TRIGONOMETRIC, 1.0, None, _rbf),
+    Kernel("matern12", TRIGONOMETRIC, 1.0, 1, _matern(0.5)),
+    Kernel("matern32", TRIGONOMETRIC, 1.0, 3, _matern(1.5)),
+    Kernel("matern52", TRIGONOMETRIC, 1.0, 5, _matern(2.5)),
+    Kernel("arccos0", ramp(0), 2.0, None, _arc_cosine(0)),
+    Kernel("arccos1", ramp(1), 2.0, None, _arc_cosine(1)),
+    Kernel("arccos2", ramp(2), 2.0, None, _arc_cosine(2)),
 )
 
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in _KERNELS}

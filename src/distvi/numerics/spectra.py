@@ -41,7 +41,7 @@ def orthogonal_frequencies(
     return columns * lengths
 
 
-def student_scales(key: Array, degrees: float, frequencies: int) -> Float[Array, " freqs"]:
+def student_scales(key: Array, degrees: int, frequencies: int) -> Float[Array, " freqs"]:
     """Factors that turn normal columns into multivariate Student-t columns: sqrt(df / chi2_df)."""
-    chi2 = 2.0 * jax.random.gamma(key, 0.5 * degrees, (frequencies,))
+    chi2 = jnp.sum(jax.random.normal(key, (degrees, frequencies)) ** 2, axis=0)
     return jnp.sqrt(degrees / chi2)

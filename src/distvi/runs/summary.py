@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from distvi import __version__
 from distvi.config import RunConfig
 from distvi.engines.mesh import Devices
 
@@ -80,7 +79,7 @@ def summarize(
         "neg_elbo_per_example": counters["neg_elbo"],
         "test": dict(test),
         "versions": {
-            "distvi": __version__,
+            "distvi": version("distvi"),
             "python": platform.python_version(),
             **{name: version(name) for name in _PACKAGES},
         },
