@@ -1,22 +1,15 @@
-"""Optimizers of optax by name, learning-rate schedules, and parameters held still at first."""
+"""Optimizers of optax by name, and learning-rate schedules."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int32, PyTree
+from jaxtyping import PyTree
 
 from distvi.errors import InputError, nearest
-
-
-class HoldState(NamedTuple):
-    """State of ``hold``: the updates made so far and the state of the optimizer inside."""
-
-    updates: Int32[Array, ""]
-    inner: optax.OptState
 
 
 def names() -> list[str]:
@@ -86,41 +79,6 @@ def schedule(
         return after
     rise = optax.linear_schedule(learning_rate / warmup_updates, learning_rate, warmup_updates - 1)
     return optax.join_schedules([rise, after], [warmup_updates])
-
-
-def hold(
-    optimizer: optax.GradientTransformation, until: PyTree[int] | None
-) -> optax.GradientTransformation:
-    """Keep parameters still before given updates: the freeze schedules of the deep GP.
-
-    The optimizer sees all gradients from the first update on and only its updates are stopped.
-    Fed with zeros instead, Adam's second moment would be all but zero when the hold ends, and for
-    hundreds of updates the freed parameter would move several times too fast.
-
-    Args:
-        optimizer: Any optimizer.
-        until: For each parameter the number of the first update that may move it (0: all may);
-            None for no hold at all.
-    """
-    if until is None or not any(jax.tree.leaves(until)):
-        return optimizer
-
-    def init(params: PyTree) -> HoldState:
-        return HoldState(jnp.zeros([], jnp.int32), optimizer.init(params))
-
-    def update(
-        gradients: PyTree, state: optax.OptState, params: PyTree | None = None
-    ) -> tuple[PyTree, optax.OptState]:
-        assert isinstance(state, HoldState)
-        updates, inner = optimizer.update(gradients, state.inner, params)
-        held = jax.tree.map(
-            lambda first, u: jnp.where(state.updates < first, jnp.zeros_like(u), u) if first else u,
-            until,
-            updates,
-        )
-        return held, HoldState(state.updates + 1, inner)
-
-    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
 def _factories(module: Any) -> dict[str, Callable[..., optax.GradientTransformation]]:

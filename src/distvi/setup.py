@@ -74,11 +74,12 @@ class Setup:
         hold_until = getattr(model, "hold_until", None)
         return Problem(
             loss=loss,
-            optimizer=optimizers.hold(optimizer, hold_until(params) if hold_until else None),
+            optimizer=optimizer,
             examples=train,
             indices=lambda position, count: batch_indices(training.seed, n_data, position, count),
             batch_size=self.batch_size,
             key=run_key(self.config),
+            hold_until=hold_until(params) if hold_until else None,
         )
 
     def predictor(self) -> Predictor:

@@ -166,12 +166,12 @@ def test_weights_of_the_ways_to_combine() -> None:
     assert weights(add.step((), lot, Seen())) == [1, 1]
 
 
-def test_weights_multiply_along_a_chain() -> None:
+def test_weights_and_rates_go_along_a_chain() -> None:
     lot = (Part(Ticket(0, 0, 0, base=2)), Part(Ticket(1, 0, 0, base=6)), Part(Ticket(2, 0, 0, 5)))
     stage = chain(scale_by_staleness(one_over_tau), average)
-    assert weights(stage.step(stage.init(), lot, Seen(version=6))) == pytest.approx(
-        [1 / 12, 1 / 3, 1 / 3]
-    )
+    decision = stage.step(stage.init(), lot, Seen(version=6))
+    assert weights(decision) == pytest.approx([1 / 3, 1 / 3, 1 / 3])
+    assert [part.rate for part in decision.passed] == [1 / 4, 1, 1]
 
 
 def test_collect_counts_gradients_and_passes_all_it_has() -> None:

@@ -126,7 +126,7 @@ def drop_stale(bound: int) -> Stage:
 
 
 def scale_by_staleness(rate: Callable[[int], float]) -> Stage:
-    """Multiply each gradient's weight by a function of its staleness, its own learning rate.
+    """Multiply each gradient's learning rate by a function of its staleness.
 
     Args:
         rate: From the staleness in updates (0 and up) to a factor, e.g. ``one_over_tau``.
@@ -134,19 +134,21 @@ def scale_by_staleness(rate: Callable[[int], float]) -> Stage:
 
     def decide(lot: Lot, view: View) -> tuple[Lot, tuple[Refusal, ...]]:
         return tuple(
-            Part(part.ticket, part.weight * rate(staleness(part.ticket, view))) for part in lot
+            part._replace(rate=part.rate * rate(staleness(part.ticket, view))) for part in lot
         ), ()
 
     return stage_of(decide)
 
 
 def _average(lot: Lot, view: View) -> tuple[Lot, tuple[Refusal, ...]]:
-    return tuple(Part(part.ticket, part.weight / len(lot)) for part in lot), ()
+    return tuple(part._replace(weight=part.weight / len(lot)) for part in lot), ()
 
 
 def _average_by_size(lot: Lot, view: View) -> tuple[Lot, tuple[Refusal, ...]]:
     examples = sum(part.ticket.size for part in lot)
-    return tuple(Part(part.ticket, part.weight * part.ticket.size / examples) for part in lot), ()
+    return tuple(
+        part._replace(weight=part.weight * part.ticket.size / examples) for part in lot
+    ), ()
 
 
 average = stage_of(_average)

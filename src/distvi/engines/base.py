@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from distvi.errors import RunFailed
+from distvi.parameters.hold import hold
 
 Params = Any
 Loss = Callable[[Params, Array, Array, Array, Array], Array]
@@ -36,12 +37,14 @@ class Problem(NamedTuple):
     Attributes:
         loss: ``loss(params, x, y, index, key)``: the negative ELBO of a batch, in nats; x and y
             are rows of ``examples`` as stored, index their positions.
-        optimizer: Turns gradients into updates.
+        optimizer: Turns gradients into updates, of whatever parameters it may move.
         examples: The training set.
         indices: ``indices(position, count)``: that part of the run's stream of examples. Update
             u is made of the entries from ``u * batch_size`` on.
         batch_size: Examples per update.
         key: The run's key; update u draws its noise from ``fold_in(key, u)``.
+        hold_until: For each parameter the number of the first update that may move it; None: all
+            may from the first.
     """
 
     loss: Loss
@@ -50,6 +53,12 @@ class Problem(NamedTuple):
     indices: Callable[[int, int], Int[np.ndarray, " count"]]
     batch_size: int
     key: Array
+    hold_until: Any = None
+
+    @property
+    def held_optimizer(self) -> optax.GradientTransformation:
+        """The optimizer, with parameters held as ``hold_until`` says."""
+        return hold(self.optimizer, self.hold_until)
 
 
 class TrainState(NamedTuple):

@@ -76,13 +76,14 @@ Step = Callable[[TrainState, Array, Array, Array, Array, Array], tuple[TrainStat
 
 def make_step(problem: Problem) -> Step:
     """``step(state, key, update, x, y, index) -> (state, neg_elbo)``: one update."""
+    optimizer = problem.held_optimizer
 
     def step(
         state: TrainState, key: Array, update: Array, x: Array, y: Array, index: Array
     ) -> tuple[TrainState, Array]:
         noise_key = jax.random.fold_in(key, update)
         value, gradients = jax.value_and_grad(problem.loss)(state.params, x, y, index, noise_key)
-        updates, opt_state = problem.optimizer.update(gradients, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         return TrainState(optax.apply_updates(state.params, updates), opt_state), value
 
     return step
@@ -255,7 +256,7 @@ class MeshEngine:
         keep_freed_memory()
         places = layout(on)
         if opt_state is None:
-            opt_state = jax.jit(problem.optimizer.init)(params)
+            opt_state = jax.jit(problem.held_optimizer.init)(params)
         given = (params, opt_state)
         state = TrainState(*jax.device_put(given, places.whole))
         # Copied, because the first update gives the memory of its state away; `device_put` may

@@ -31,10 +31,20 @@ class Ticket:
 
 
 class Part(NamedTuple):
-    """A gradient's part in an update: the optimizer is handed ``sum(weight * gradient)``."""
+    """A gradient's part in an update.
+
+    The optimizer is handed ``sum(weight * gradient)``. A rate is a factor of the learning rate
+    instead, which is another thing to optimizers that do not heed a gradient's scale, like Adam.
+
+    Attributes:
+        ticket: The gradient.
+        weight: Its factor in the sum.
+        rate: Its factor of the learning rate.
+    """
 
     ticket: Ticket
     weight: float = 1.0
+    rate: float = 1.0
 
 
 Lot = tuple[Part, ...]

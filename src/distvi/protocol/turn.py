@@ -23,7 +23,7 @@ from distvi.protocol.events import Event, Outcome
 from distvi.protocol.life import LIFE, Cause, Status
 from distvi.protocol.rules import Order, Rules, Worker
 from distvi.protocol.state import State
-from distvi.protocol.tickets import Lot, Refusal, Ticket
+from distvi.protocol.tickets import Lot, Part, Refusal, Ticket
 
 
 class Turn:
@@ -217,5 +217,5 @@ class Turn:
         self.commands.append(Stop(outcome, reason))
 
 
-def _order_of_sum(part: tuple[Ticket, float]) -> tuple[int, int, int]:
+def _order_of_sum(part: Part) -> tuple[int, int, int]:
     return part[0].key
