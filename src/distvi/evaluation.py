@@ -19,7 +19,7 @@ from distvi.metrics import (
 from distvi.models import Model
 from distvi.report.figures import Intervals
 
-POINTS_PER_CHUNK = 500
+ROWS_PER_CHUNK = 25_000  # points times samples
 POINTS_IN_FIGURE = 2000
 
 Params = Any
@@ -37,7 +37,7 @@ class Inputs(Protocol):
 class Predictor:
     """A model's predictions, in standardized units, chunk by chunk.
 
-    The memory it takes does not depend on how many points there are. It compiles once: the last
+    The memory it takes does not depend on how many points or samples there are. It compiles once: the last
     chunk is filled up to the common size, and the filling is cut off again.
 
     Args:
@@ -53,6 +53,7 @@ class Predictor:
     ) -> None:
         self.standardization, self.task = standardization, task
         self._key = key
+        self._points_per_chunk = max(1, ROWS_PER_CHUNK // samples)
         classes = task is Task.CLASSIFICATION
 
         def predict(params: Params, x: Array, y: Array, key: Array) -> dict[str, Array]:
@@ -73,7 +74,7 @@ class Predictor:
         self, params: Params, examples: Inputs
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Targets as stored and predictions of consecutive chunks; axis 0 is the points."""
-        count = -(-len(examples) // POINTS_PER_CHUNK)
+        count = -(-len(examples) // self._points_per_chunk)
         size = -(-len(examples) // max(count, 1))  # as even as can be: little is filled up
         for start in range(0, len(examples), size or 1):
             rows = np.arange(start, min(start + size, len(examples)))

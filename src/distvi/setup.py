@@ -17,7 +17,7 @@ from distvi.errors import InputError
 from distvi.evaluation import Predictor
 from distvi.models import Batch, Model, build_model
 
-DEFAULT_EPOCHS = 100
+DEFAULT_UPDATES = 5000  # a minute or less on a laptop for the models one meets first
 DEFAULT_BATCH_SIZE = 200
 
 # The noise of update u has the key fold_in(run's key, u); these two lie beyond any update.
@@ -180,17 +180,17 @@ def _resolve_lengths(training: TrainingSettings, n_train: int) -> tuple[Training
             f"the batch size is {batch_size}, but there are {n_train} training examples; "
             f"choose at most {n_train}"
         )
-    epochs = training.epochs
-    if epochs is None and training.updates is None:
-        epochs = DEFAULT_EPOCHS
-    updates = training.updates or max(1, round((epochs or 0) * n_train / batch_size))
+    updates = training.updates or DEFAULT_UPDATES
+    if training.epochs is not None:
+        updates = max(1, round(training.epochs * n_train / batch_size))
     defaults = {
         "evaluate_every": max(1, updates // 10),
         "report_every": max(1, updates // 200),
         "checkpoint_every": max(1, updates // 10),
     }
     missing = {name: value for name, value in defaults.items() if getattr(training, name) is None}
-    settled = {"epochs": epochs, "batch_size": batch_size, **missing}
+    length = {} if training.epochs is not None else {"updates": updates}
+    settled = {"batch_size": batch_size, **length, **missing}
     return training.model_copy(update=settled), updates
 
 
