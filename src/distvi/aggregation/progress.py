@@ -25,7 +25,7 @@ _FEWEST = 2_000
 """The same for few workers: schemes may collect many gradients of each."""
 
 
-def check_progress(scheme: Scheme, workers: int) -> None:
+def check_progress(scheme: Scheme, workers: int) -> int:
     """Refuse a scheme that could never make an update.
 
     The machine itself is run, without gradients, with workers that deliver one after the other; so
@@ -34,6 +34,9 @@ def check_progress(scheme: Scheme, workers: int) -> None:
     Args:
         scheme: The scheme.
         workers: Workers that the run begins with.
+
+    Returns:
+        Gradients in the first update, while all workers are equally fast.
 
     Raises:
         InputError: No worker exists, the scheme needs more than exist, or it makes no update in a
@@ -59,7 +62,7 @@ def check_progress(scheme: Scheme, workers: int) -> None:
         state, commands = react(rules, state, events.popleft(), 0.0)
         for command in commands:
             if isinstance(command, Commit):
-                return
+                return len(command.parts)
             if isinstance(command, Free):
                 refused = f", the last was refused: {command.reason}"
             if isinstance(command, SendParameters):

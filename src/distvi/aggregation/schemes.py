@@ -13,6 +13,7 @@ late ones at a lower rate, and nobody more than ten gradients ahead:
     ...     bounded_lead(10),
     ... )
     >>> check_progress(scheme, workers=4)
+    3
 """
 
 from collections.abc import Callable

@@ -1,0 +1,367 @@
+"""A cluster in virtual time: what happens when, on every worker, server and interface.
+
+It knows costs and no numbers: the protocol drives it alone for studies of time, and together with
+the store of parameters for training.
+
+The network. Every interface sends and receives at the same time, each in the order of first bytes.
+A message occupies the sender's interface for its size over that bandwidth; its first byte is at
+the receiver a latency later and occupies the interface there for its size over that one. So a
+message takes as long as the slower of both, plus the queues at both ends.
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+from itertools import count
+from random import Random
+from typing import Any
+
+from distvi.engines.simulated.settings import ClusterSettings, SlowSpells
+from distvi.engines.simulated.timeline import NO_TIMELINE, Timeline
+from distvi.protocol import (
+    Alarm,
+    Cancel,
+    Command,
+    Commit,
+    Dismiss,
+    Event,
+    GradientArrived,
+    Joined,
+    Left,
+    Outcome,
+    SendParameters,
+    SetAlarm,
+    StopRequested,
+    Ticket,
+)
+
+_STALLED_AFTER = 4_000, 100
+"""Events without an update after which nothing will come any more: at least, and per worker."""
+
+
+class Port:
+    """One direction of an interface: it carries messages in the order of their first bytes.
+
+    Attributes:
+        free_s: When it will have carried all messages so far.
+        busy_s: Time it is occupied by them, over the whole run.
+    """
+
+    __slots__ = ("_s_per_byte", "busy_s", "free_s")
+
+    def __init__(self, bandwidth_bytes_per_s: float) -> None:
+        self._s_per_byte = 1.0 / bandwidth_bytes_per_s
+        self.free_s = 0.0
+        self.busy_s = 0.0
+
+    def carry(self, first_s: float, size_bytes: int) -> float:
+        """Occupy the port for a message whose first byte is there at ``first_s``; when it ends."""
+        duration_s = size_bytes * self._s_per_byte
+        self.busy_s += duration_s
+        self.free_s = (first_s if first_s > self.free_s else self.free_s) + duration_s
+        return self.free_s
+
+    def busy_until_s(self, now_s: float) -> float:
+        """Time it was occupied up to now."""
+        return self.busy_s - max(0.0, self.free_s - now_s)
+
+
+class Order:
+    """A gradient on its way: parameters pulled, computed, pushed."""
+
+    __slots__ = (
+        "arrives_s", "base", "computed_s", "is_over", "pieces_left", "pulled_s", "sent_s",
+        "sequence", "started_s", "worker",
+    )  # fmt: skip
+
+    def __init__(self, worker: "Worker", command: SendParameters, now_s: float) -> None:
+        self.worker = worker
+        self.sequence, self.base = command.sequence, command.version
+        self.sent_s = now_s
+        self.pulled_s = self.started_s = self.computed_s = self.arrives_s = now_s
+        self.pieces_left = 0
+        self.is_over = False
+
+
+class Worker:
+    """A worker's machine."""
+
+    def __init__(self, number: int, settings: ClusterSettings, seed: int) -> None:
+        workers = settings.workers
+        bandwidth = workers.bandwidth_bytes_per_s
+        self.number, self.incarnation = number, -1
+        self.speed = workers.speeds[number % len(workers.speeds)]
+        self.receives = Port(bandwidth[number % len(bandwidth)])
+        self.sends = Port(bandwidth[number % len(bandwidth)])
+        self.random = Random(f"{seed}/{number}/gradients")
+        self.fate = Random(f"{seed}/{number}/crashes")
+        self.spells = None
+        if workers.slow_spells is not None:
+            self.spells = Spells(workers.slow_spells, Random(f"{seed}/{number}/spells"))
+        self.free_s = 0.0
+        self.orders: dict[int, Order] = {}
+        self.joined_s: float | None = None
+        self.present_s = 0.0
+        self.computing_s = 0.0
+
+    def compute(self, start_s: float, work_s: float) -> float:
+        """When work that begins at ``start_s`` ends."""
+        work_s /= self.speed
+        return start_s + work_s if self.spells is None else self.spells.end_s(start_s, work_s)
+
+
+class Spells:
+    """A worker's slow spells: exponential gaps, exponential lengths."""
+
+    def __init__(self, settings: SlowSpells, random: Random) -> None:
+        self._settings, self._random = settings, random
+        self._begin_s = self._end_s = 0.0
+
+    def end_s(self, start_s: float, work_s: float) -> float:
+        """When work ends that takes ``work_s`` at full speed; calls go forward in time."""
+        slowdown, now_s = self._settings.slowdown, start_s
+        if not self._settings.rate_per_s:
+            return start_s + work_s
+        while True:
+            while self._end_s <= now_s:
+                self._begin_s = self._end_s + self._random.expovariate(self._settings.rate_per_s)
+                self._end_s = self._begin_s + self._random.expovariate(1 / self._settings.mean_s)
+            if now_s < self._begin_s:
+                if now_s + work_s <= self._begin_s:
+                    return now_s + work_s
+                work_s -= self._begin_s - now_s
+                now_s = self._begin_s
+            if now_s + work_s * slowdown <= self._end_s:
+                return now_s + work_s * slowdown
+            work_s -= (self._end_s - now_s) / slowdown
+            now_s = self._end_s
+
+
+class Server:
+    """A parameter server's machine."""
+
+    def __init__(self, number: int, settings: ClusterSettings, part_bytes: int) -> None:
+        bandwidth = settings.servers.bandwidth_bytes_per_s
+        self.number, self.part_bytes = number, part_bytes
+        self.receives = Port(bandwidth[number % len(bandwidth)])
+        self.sends = Port(bandwidth[number % len(bandwidth)])
+        self.ready_s = 0.0
+        self.applying_s = 0.0
+
+
+class Cluster:
+    """A transport for `distvi.protocol.drive` whose time is virtual.
+
+    Args:
+        settings: What everything costs.
+        workers: How many begin, all at time zero.
+        part_bytes: Of the parameters on each server.
+        batch_size: Examples of a gradient.
+        seed: Of all times that are drawn.
+        timeline: Told of all that took time.
+        start_s: Time at which the workers join.
+        incarnation: Of the workers, when they join.
+    """
+
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        workers: int,
+        part_bytes: Sequence[int],
+        batch_size: int,
+        seed: int = 0,
+        *,
+        timeline: Timeline = NO_TIMELINE,
+        start_s: float = 0.0,
+        incarnation: int = 0,
+    ) -> None:
+        self.settings, self.batch_size, self.timeline = settings, batch_size, timeline
+        self.workers = [Worker(number, settings, seed) for number in range(workers)]
+        self.servers = [Server(n, settings, size) for n, size in enumerate(part_bytes)]
+        self.now_s = self.start_s = start_s
+        self.pulls = self.pushes = 0
+        self._work_s = settings.gradient.mean_s(batch_size)
+        self._latency_s = settings.workers.latency_s + settings.servers.latency_s
+        self._queue: list[tuple[float, int, Callable[[Any], Event | None], Any]] = []
+        self._tie = count()
+        self._events_left = self._patience = _STALLED_AFTER[0] + _STALLED_AFTER[1] * workers
+        self._hands: dict[type, Callable[[Any], None]] = {
+            SendParameters: self._send,
+            Commit: self._commit,
+            Cancel: self._cancel,
+            Dismiss: self._dismiss,
+            SetAlarm: lambda command: self._at(command.at_s, lambda _: Alarm(), None),
+        }
+        for worker in self.workers:
+            worker.incarnation = incarnation - 1
+            self._at(start_s, self._join, worker)
+
+    def receive(self) -> tuple[float, Event] | None:
+        """The next event, in the order of virtual time."""
+        while self._queue:
+            self.now_s, _, happen, what = heapq.heappop(self._queue)
+            event = happen(what)
+            if event is None:
+                continue
+            self._events_left -= 1
+            if self._events_left < 0:
+                reason = f"stalled: no update in the last {self._patience} events"
+                return self.now_s, StopRequested(reason, Outcome.FAILED)
+            return self.now_s, event
+        return None
+
+    def execute(self, command: Command) -> None:
+        """Carry a command out; those that take no time of any machine do nothing."""
+        hand = self._hands.get(type(command))
+        if hand is not None:
+            hand(command)
+
+    def _at(self, time_s: float, happen: Callable[[Any], Event | None], what: Any) -> None:
+        heapq.heappush(self._queue, (time_s, next(self._tie), happen, what))
+
+    # A gradient's way: pull, compute, push
+
+    def _send(self, command: SendParameters) -> None:
+        worker = self.workers[command.worker]
+        if command.incarnation != worker.incarnation or worker.joined_s is None:
+            return  # on its way to a worker that has gone
+        self.pulls += 1
+        order = Order(worker, command, self.now_s)
+        worker.orders[order.sequence] = order
+        order.pulled_s = self._pull(worker)
+        order.started_s = max(order.pulled_s, worker.free_s)
+        work_s = self._work_s * self.settings.gradient.jitter.draw(worker.random)
+        order.computed_s = worker.free_s = worker.compute(order.started_s, work_s)
+        self._push(order)
+
+    def _pull(self, worker: Worker) -> float:
+        """Every server sends its part, once it has applied the update that was ordered last."""
+        messages = []
+        for server in self.servers:
+            begins_s = max(self.now_s, server.ready_s, server.sends.free_s)
+            ends_s = server.sends.carry(begins_s, server.part_bytes)
+            messages.append((begins_s, ends_s, server.part_bytes))
+        messages.sort()
+        pulled_s = 0.0
+        for begins_s, ends_s, size_bytes in messages:
+            received_s = worker.receives.carry(begins_s + self._latency_s, size_bytes)
+            pulled_s = max(pulled_s, received_s, ends_s + self._latency_s)
+        return pulled_s
+
+    def _push(self, order: Order) -> None:
+        """One message for each server; workers begin with different ones."""
+        worker, servers = order.worker, self.servers
+        order.pieces_left = len(servers)
+        begins_s = max(order.computed_s, worker.sends.free_s)
+        for turn in range(len(servers)):
+            server = servers[(worker.number + turn) % len(servers)]
+            ends_s = worker.sends.carry(begins_s, server.part_bytes)
+            piece = (order, server, ends_s + self._latency_s)
+            self._at(begins_s + self._latency_s, self._reach, piece)
+            begins_s = ends_s
+
+    def _reach(self, piece: tuple[Order, Server, float]) -> None:
+        """The first byte of a piece is at its server."""
+        order, server, last_s = piece
+        if order.is_over:
+            return
+        received_s = server.receives.carry(self.now_s, server.part_bytes)
+        order.arrives_s = max(order.arrives_s, received_s, last_s)
+        order.pieces_left -= 1
+        if not order.pieces_left:
+            self._at(order.arrives_s, self._arrive, order)
+
+    def _arrive(self, order: Order) -> Event | None:
+        if order.is_over:
+            return None
+        worker = order.worker
+        self._end(order)
+        self.pushes += 1
+        ticket = Ticket(
+            worker.number, worker.incarnation, order.sequence, order.base, self.batch_size
+        )
+        return GradientArrived(ticket)
+
+    def _end(self, order: Order) -> None:
+        """An order has been answered, or abandoned now."""
+        order.is_over = True
+        worker = order.worker
+        del worker.orders[order.sequence]
+        worker.computing_s += self._computed_s(order)
+        self.timeline.order(order, self.now_s)
+
+    def _computed_s(self, order: Order) -> float:
+        return max(0.0, min(self.now_s, order.computed_s) - order.started_s)
+
+    # Updates and members
+
+    def _commit(self, command: Commit) -> None:
+        self._events_left = self._patience
+        costs = self.settings.servers
+        s_per_byte = costs.apply_s_per_byte + len(command.parts) * costs.combine_s_per_byte
+        for server in self.servers:
+            begins_s = max(self.now_s, server.ready_s)
+            server.ready_s = begins_s + s_per_byte * server.part_bytes
+            server.applying_s += server.ready_s - begins_s
+            self.timeline.update(server.number, command.version, begins_s, server.ready_s)
+
+    def _cancel(self, command: Cancel) -> None:
+        worker = self.workers[command.worker]
+        order = worker.orders.get(command.sequence)
+        if order is None or command.incarnation != worker.incarnation:
+            return
+        self._end(order)
+        self._stop_work(worker)
+
+    def _stop_work(self, worker: Worker) -> None:
+        """Nothing that a worker still had to compute or send occupies it any more."""
+        if not worker.orders:
+            worker.free_s = min(worker.free_s, self.now_s)
+            for port in (worker.sends, worker.receives):
+                port.busy_s -= max(0.0, port.free_s - self.now_s)
+                port.free_s = min(port.free_s, self.now_s)
+
+    def _join(self, worker: Worker) -> Event:
+        worker.incarnation += 1
+        worker.joined_s = self.now_s
+        if rate_per_s := self.settings.workers.crash_rate_per_s:
+            crash_s = self.now_s + worker.fate.expovariate(rate_per_s)
+            self._at(crash_s, self._crash, (worker, worker.incarnation))
+        return Joined(worker.number, worker.incarnation)
+
+    def _crash(self, what: tuple[Worker, int]) -> Event | None:
+        worker, incarnation = what
+        if worker.joined_s is None or worker.incarnation != incarnation:
+            return None
+        self._leave(worker)
+        if rate_per_s := self.settings.workers.rejoin_rate_per_s:
+            self._at(self.now_s + worker.fate.expovariate(rate_per_s), self._join, worker)
+        return Left(worker.number, incarnation)
+
+    def _dismiss(self, command: Dismiss) -> None:
+        worker = self.workers[command.worker]
+        if worker.joined_s is not None and worker.incarnation == command.incarnation:
+            self._leave(worker)
+            self._at(self.now_s + 2 * self._latency_s, self._join, worker)
+
+    def _leave(self, worker: Worker) -> None:
+        for order in list(worker.orders.values()):
+            self._end(order)
+        self._stop_work(worker)
+        assert worker.joined_s is not None
+        worker.present_s += self.now_s - worker.joined_s
+        worker.joined_s = None
+
+    # What can be asked of it
+
+    @property
+    def present_s(self) -> float:
+        """Time that workers have been here, summed over them."""
+        here = (self.now_s - w.joined_s for w in self.workers if w.joined_s is not None)
+        return sum(worker.present_s for worker in self.workers) + sum(here)
+
+    @property
+    def computing_s(self) -> float:
+        """Time that workers have computed, summed over them."""
+        orders = (order for worker in self.workers for order in worker.orders.values())
+        done_s = sum(worker.computing_s for worker in self.workers)
+        return done_s + sum(self._computed_s(order) for order in orders)

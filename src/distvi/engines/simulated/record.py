@@ -1,0 +1,78 @@
+"""What a run of the protocol did with its gradients, counted from its events and commands."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from distvi.protocol import Cancel, Command, Commit, Event, Free, GradientArrived, State
+
+
+class Record:
+    """An observer of `distvi.protocol.drive` that counts.
+
+    Args:
+        before: What `as_json` said in an earlier part of the same run.
+    """
+
+    def __init__(self, before: Mapping[str, Any] | None = None) -> None:
+        before = before or {}
+        histogram = before.get("staleness", {})
+        self.staleness = Counter({int(tau): number for tau, number in histogram.items()})
+        self.arrived = int(before.get("arrived", 0))
+        self.refused = int(before.get("refused", 0))
+        self.cancelled = int(before.get("cancelled", 0))
+
+    def __call__(
+        self, now_s: float, event: Event, state: State, commands: tuple[Command, ...]
+    ) -> None:
+        """Take notice of one event."""
+        self.arrived += isinstance(event, GradientArrived)
+        for command in commands:
+            if isinstance(command, Commit):
+                self.staleness.update(command.staleness())
+            elif isinstance(command, Free):
+                self.refused += 1
+            elif isinstance(command, Cancel):
+                self.cancelled += 1
+
+    @property
+    def used(self) -> int:
+        """Gradients in updates."""
+        return self.staleness.total()
+
+    def as_json(self) -> dict[str, Any]:
+        """All counts, as the argument ``before`` takes them."""
+        histogram = {str(tau): number for tau, number in sorted(self.staleness.items())}
+        return {
+            "staleness": histogram,
+            "arrived": self.arrived,
+            "refused": self.refused,
+            "cancelled": self.cancelled,
+        }
+
+
+def describe_staleness(histogram: Mapping[int, int]) -> dict[str, Any]:
+    """Mean, quantiles and maximum of a histogram, and itself; in updates.
+
+    Example:
+        >>> describe_staleness({0: 1, 2: 3})["mean"]
+        1.5
+    """
+    total = sum(histogram.values())
+    values = sorted(histogram.items())
+
+    def quantile(share: float) -> int:
+        seen = 0
+        for tau, number in values:
+            seen += number
+            if seen >= share * total:
+                return tau
+        return 0
+
+    return {
+        "mean": sum(tau * number for tau, number in values) / total if total else 0.0,
+        "p50": quantile(0.5),
+        "p99": quantile(0.99),
+        "max": values[-1][0] if values else 0,
+        "histogram": {str(tau): number for tau, number in values},
+    }

@@ -1,0 +1,203 @@
+"""What a simulated cluster costs: the tables of ``cluster.toml``, and two clusters by name."""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from distvi.errors import InputError, nearest
+
+
+class Settings(BaseModel):
+    """A table of settings: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _several(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]  # infinite bandwidth is one way to have no network
+OneOrMore = Annotated[tuple[Positive, ...], BeforeValidator(_several), Field(min_length=1)]
+"""Values for the first machines; repeated when there are more machines than values."""
+
+
+class NoJitter(Settings):
+    """Every gradient takes its mean time."""
+
+    kind: Literal["none"] = "none"
+
+    def draw(self, random: Random) -> float:
+        """A factor of the mean time."""
+        return 1.0
+
+
+class LogNormal(Settings):
+    """A factor whose logarithm is normal."""
+
+    kind: Literal["lognormal"]
+    sigma: float = Field(gt=0, allow_inf_nan=False, description="Deviation of the logarithm.")
+
+    def draw(self, random: Random) -> float:
+        """A factor of mean one."""
+        return math.exp(self.sigma * random.gauss(0.0, 1.0) - self.sigma**2 / 2)
+
+
+class ShiftedExponential(Settings):
+    """A least time, and an exponential one on top (Dutta et al. 2018)."""
+
+    kind: Literal["shifted-exponential"]
+    random_share: float = Field(gt=0, le=1, description="Share of the mean that is exponential.")
+
+    def draw(self, random: Random) -> float:
+        """A factor of mean one."""
+        return 1.0 - self.random_share + self.random_share * random.expovariate(1.0)
+
+
+class Pareto(Settings):
+    """A heavy tail: a few gradients take very long."""
+
+    kind: Literal["pareto"]
+    shape: float = Field(gt=1, allow_inf_nan=False, description="Exponent of the tail.")
+
+    def draw(self, random: Random) -> float:
+        """A factor of mean one."""
+        return (self.shape - 1) / self.shape * random.paretovariate(self.shape)
+
+
+class GradientTime(Settings):
+    """Time of one gradient on a worker of speed one: affine in the batch."""
+
+    overhead_s: Time = 0.0
+    per_example_s: Time = 0.0
+    jitter: NoJitter | LogNormal | ShiftedExponential | Pareto = Field(
+        default=NoJitter(), discriminator="kind"
+    )
+
+    @model_validator(mode="after")
+    def _takes_time(self) -> "GradientTime":
+        if self.overhead_s + self.per_example_s == 0:
+            raise ValueError(
+                "overhead_s and per_example_s are both 0: gradients would take no time"
+            )
+        return self
+
+    def mean_s(self, batch_size: int) -> float:
+        """Mean time of a gradient of ``batch_size`` examples."""
+        return self.overhead_s + self.per_example_s * batch_size
+
+
+class SlowSpells(Settings):
+    """Times in which a worker is slow, as when its machine has other work to do."""
+
+    rate_per_s: Rate = Field(description="Spells that begin in a second without one.")
+    mean_s: Positive = Field(description="Mean length of a spell.")
+    slowdown: float = Field(gt=1, allow_inf_nan=False, description="Factor of the gradient time.")
+
+
+class WorkerSettings(Settings):
+    """The workers; what is given for several is repeated when there are more."""
+
+    speeds: OneOrMore = (1.0,)
+    latency_s: Time = 0.0
+    bandwidth_bytes_per_s: OneOrMore
+    slow_spells: SlowSpells | None = None
+    crash_rate_per_s: Rate = 0.0
+    rejoin_rate_per_s: Rate = Field(default=0.0, description="Of a crashed worker; 0: it is gone.")
+
+
+class ServerSettings(Settings):
+    """The parameter servers; each interface sends and receives at its bandwidth at once."""
+
+    latency_s: Time = 0.0
+    bandwidth_bytes_per_s: OneOrMore
+    apply_s_per_byte: Time = Field(default=0.0, description="Of one update, by its parameters.")
+    combine_s_per_byte: Time = Field(default=0.0, description="Of each gradient in an update.")
+
+
+class ClusterSettings(Settings):
+    """A cluster: the contents of ``cluster.toml``."""
+
+    gradient: GradientTime
+    workers: WorkerSettings
+    servers: ServerSettings
+
+
+_GIGABIT_BYTES_PER_S = 1.25e8
+_MACHINES = {
+    "latency_s": 5e-5,
+    "bandwidth_bytes_per_s": 25 * _GIGABIT_BYTES_PER_S,
+}
+_JITTER = {"kind": "lognormal", "sigma": 0.1}
+_SERVER_WORK = {"apply_s_per_byte": 3e-10, "combine_s_per_byte": 1e-10}
+
+CLUSTERS: Mapping[str, ClusterSettings] = {
+    "compute-bound": ClusterSettings.model_validate(
+        {
+            "gradient": {"overhead_s": 2e-3, "per_example_s": 5e-4, "jitter": _JITTER},
+            "workers": _MACHINES,
+            "servers": _MACHINES | _SERVER_WORK,
+        }
+    ),
+    "network-bound": ClusterSettings.model_validate(
+        {
+            "gradient": {"overhead_s": 2e-3, "per_example_s": 3e-5, "jitter": _JITTER},
+            "workers": _MACHINES | {"bandwidth_bytes_per_s": _GIGABIT_BYTES_PER_S},
+            "servers": _MACHINES | _SERVER_WORK | {"bandwidth_bytes_per_s": _GIGABIT_BYTES_PER_S},
+        }
+    ),
+}
+"""``compute-bound``: slow gradients, 25 Gbit/s. ``network-bound``: fast gradients, 1 Gbit/s."""
+
+
+def cluster_named(name: str) -> ClusterSettings:
+    """A cluster of ``CLUSTERS``, or of a TOML file.
+
+    Raises:
+        InputError: neither, or the file has a wrong key or value.
+    """
+    if name in CLUSTERS:
+        return CLUSTERS[name]
+    path = Path(name)
+    if not path.suffix and not path.exists():
+        raise InputError(f"cluster '{name}' is unknown{nearest(name, CLUSTERS)}; or give a file")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read cluster {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"cluster {path} is no valid TOML: {error}") from error
+    return cluster_of(table, str(path))
+
+
+def cluster_of(table: Mapping[str, Any], where: str) -> ClusterSettings:
+    """The cluster of a table.
+
+    Raises:
+        InputError: it has a wrong key or value.
+    """
+    try:
+        return ClusterSettings.model_validate(table)
+    except ValidationError as error:
+        raise InputError(f"{where}: {describe(error)}") from error
+
+
+def describe(error: ValidationError) -> str:
+    """The first complaint of pydantic, in one line."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{key}'"
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{key}: {reason}" if key else reason
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    return f"{key} is {first['input']!r}: {reason[0].lower()}{reason[1:]}"

@@ -1,0 +1,80 @@
+"""The simulated cluster against what theory and publications say, in virtual time."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from distvi.parameters import place
+from tests.theory.timings import BANDWIDTH, TENSORS
+
+Runs = dict[str, SimpleNamespace]
+
+
+@pytest.fixture(scope="session")
+def runs() -> Runs:
+    """The runs of ``timings.py`` by name; see there."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.theory.timings"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    return {name: SimpleNamespace(**run) for name, run in json.loads(answer.stdout).items()}
+
+
+@pytest.mark.parametrize("workers", [2, 8])
+def test_time_of_sync_over_async_for_exponential_times(runs: Runs, workers: int) -> None:
+    """P E[X_(P:P)] / E[X], Dutta et al. (2018); for exponential X that is P (1 + ... + 1 / P)."""
+    sync, asynchronous = (runs[f"{name} {workers}"] for name in ("sync", "async"))
+    ratio = (sync.time_s / sync.updates) / (asynchronous.time_s / asynchronous.updates)
+    assert ratio == pytest.approx(workers * sum(1 / k for k in range(1, workers + 1)), rel=0.03)
+
+
+@pytest.mark.parametrize("workers", [4, 30])
+def test_staleness_of_async_is_the_number_of_other_workers(runs: Runs, workers: int) -> None:
+    assert runs[f"equal {workers}"].staleness["mean"] == pytest.approx(workers - 1, rel=0.03)
+
+
+@pytest.mark.parametrize("n", [1, 3, 15, 30])
+def test_staleness_of_softsync_is_n(runs: Runs, n: int) -> None:
+    """Zhang et al. (2016), 30 learners: n in the mean (n - 1 if counted from zero), at most 2 n."""
+    staleness = runs[f"softsync {n}"].staleness
+    assert 0.99 * (n - 1) <= staleness["mean"] <= n
+    assert staleness["max"] <= 2 * n
+
+
+@pytest.mark.parametrize("servers", [1, 2, 4, 8])
+@pytest.mark.parametrize("placement", ["ranges", "greedy"])
+def test_throughput_is_that_of_the_fullest_interface(
+    runs: Runs, servers: int, placement: str
+) -> None:
+    """Gradients per second: bandwidth over the bytes of the fullest server's part."""
+    run = runs[f"{placement} {servers}"]
+    fullest = max(place(placement, TENSORS, servers).bytes)
+    assert run.gradients / run.time_s == pytest.approx(BANDWIDTH / fullest, rel=0.03)
+    assert max(run.server_receiving) == pytest.approx(1, rel=0.03)
+
+
+def test_a_fast_network_adds_workers_up(runs: Runs) -> None:
+    run = runs["no network"]
+    assert run.gradients / run.time_s == pytest.approx(16, rel=0.01)
+    assert run.worker_idle_fraction == pytest.approx(0, abs=1e-9)
+
+
+def test_bytes_of_the_published_model_by_placement() -> None:
+    """MNIST, 50 GPs, 500 features, ARD, in the creation order of the authors' code."""
+    omega, weights = [784 * 500, 50 * 500], [1000 * 50, 1000 * 10]
+    tensors = [2, 784, 50, *omega, *omega, *weights, *weights]
+    assert sum(tensors) == 954_836
+    shares = {
+        name: [round(100 * place(name, tensors, s).largest_share, 1) for s in (2, 3, 4)]
+        for name in ("round-robin", "greedy", "ranges")
+    }
+    assert shares["round-robin"] == [92.7, 48.9, 46.4]
+    assert shares["greedy"] == [50.0, 41.1, 41.1]
+    assert shares["ranges"] == [50.0, 33.3, 25.0]
