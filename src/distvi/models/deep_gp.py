@@ -83,15 +83,16 @@ class DeepGP:
     @cached_property
     def spectra(self) -> tuple[Spectrum, ...]:
         """The fixed draws of every layer, a function of the seed; never trained."""
+        with jax.ensure_compile_time_eval():  # also when first asked for inside a trace
+            return jax.jit(self._draw_spectra)(jax.random.key(self.seed))
+
+    def _draw_spectra(self, key: Array) -> tuple[Spectrum, ...]:
         draw = orthogonal_frequencies if self.settings.orthogonal else normal_frequencies
         spectra = []
-        with jax.ensure_compile_time_eval():
-            for layer, (inputs, _) in enumerate(self.layer_sizes):
-                layer_key = jax.random.fold_in(jax.random.key(self.seed), layer)
-                z_key, scale_key = jax.random.split(layer_key)
-                z = draw(z_key, inputs, self.settings.features)
-                scale = self._kernel.scales(scale_key, self.settings.features)
-                spectra.append(Spectrum(z, scale))
+        for layer, (inputs, _) in enumerate(self.layer_sizes):
+            z_key, scale_key = jax.random.split(jax.random.fold_in(key, layer))
+            z = draw(z_key, inputs, self.settings.features)
+            spectra.append(Spectrum(z, self._kernel.scales(scale_key, self.settings.features)))
         return tuple(spectra)
 
     # --- the model ----------------------------------------------------------------------------
