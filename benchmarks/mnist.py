@@ -1,8 +1,8 @@
 """MNIST from a configuration, several seeds: ``python -m benchmarks.mnist --data-dir DIR``.
 
-Trains ``examples/mnist.toml`` (or ``--config``) once per seed, one after the other on all cores, and
-prints test error, MNLL and training time with their medians beside published numbers. Nothing is
-chosen by the test set: the last parameters are the ones that are judged.
+Trains ``examples/mnist.toml`` (or ``--config``) once per seed, one after the other on all cores,
+and prints test error, MNLL and training time with their medians beside published numbers. Nothing
+is chosen by the test set: the last parameters are the ones that are judged.
 """
 
 import argparse
