@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from distvi.aggregation.names import SCHEMES
 from distvi.errors import InputError, nearest
 
 
@@ -72,7 +73,7 @@ class TrainingSettings(Settings):
     batch_size: int | None = Field(
         default=None,
         gt=0,
-        description="Examples per update (default: 200, or all if there are fewer).",
+        description="Examples per gradient; mesh: per update (default: 200, or all of fewer).",
     )
     learning_rate: float = Field(default=0.01, gt=0, allow_inf_nan=False, description="Peak rate.")
     optimizer: str = Field(default="adam", description="Any optimizer of optax, by name.")
@@ -113,23 +114,55 @@ class TrainingSettings(Settings):
         return self
 
 
-ENGINES = {"mesh": ("sync",)}
-PLANNED_ENGINES = ("simulated", "local", "ray")
+ENGINES = {"mesh": ("sync",), "simulated": tuple(SCHEMES)}
+PLANNED_ENGINES = ("local", "ray")
 
 
 class EngineSettings(Settings):
     """Where the updates are computed."""
 
-    engine: str = Field(default="mesh", description="mesh: the JAX devices of this process.")
-    workers: int | None = Field(
-        default=None, gt=0, description="Devices that share a batch (default: all there are)."
+    engine: str = Field(
+        default="mesh",
+        description="mesh: the JAX devices of this process; simulated: a cluster in virtual time.",
     )
-    servers: int = Field(default=0, ge=0, description="Parameter servers; mesh has none.")
-    scheme: str = Field(default="sync", description="How gradients are collected; mesh: sync.")
+    workers: int | None = Field(
+        default=None,
+        gt=0,
+        description="mesh: devices that share a batch (default: all); simulated: default 4.",
+    )
+    servers: int | None = Field(
+        default=None, ge=0, description="Parameter servers (default: 1); mesh has none."
+    )
+    scheme: str = Field(
+        default="sync",
+        description=f"How gradients are collected; mesh: sync; simulated: {', '.join(SCHEMES)}.",
+    )
+    scheme_options: dict[str, int | str] = Field(
+        default={}, description="The scheme's own numbers: --scheme-options.n 96"
+    )
+    placement: str = Field(
+        default="ranges",
+        description="What each server holds: ranges, round-robin or greedy (whole tensors).",
+    )
+    cluster: str = Field(
+        default="compute-bound",
+        description="What the simulated cluster costs: compute-bound, network-bound, or a file.",
+    )
+    journal: bool = Field(default=False, description="Write the protocol's events: journal.jsonl.")
+    trace: bool = Field(default=False, description="Write a timeline for Perfetto: trace.json.")
     data_on_device: Literal["auto", "always", "never"] = Field(
         default="auto",
         description="Keep the training set in the device's memory; auto: on GPU and TPU.",
     )
+
+    @field_validator("scheme_options")
+    @classmethod
+    def _numbers(cls, options: dict[str, int | str]) -> dict[str, int | str]:
+        """Numbers as such: the command line hands all values over as text."""
+        return {
+            name: int(value) if str(value).lstrip("-").isdecimal() else value
+            for name, value in options.items()
+        }
 
     @model_validator(mode="after")
     def _known(self) -> "EngineSettings":
@@ -144,6 +177,8 @@ class EngineSettings(Settings):
             raise ValueError(
                 f"engine 'mesh' has no parameter servers, but servers is {self.servers}"
             )
+        if self.engine == "mesh" and (self.journal or self.trace):
+            raise ValueError("engine 'mesh' has neither journal nor trace; use --engine simulated")
         return self
 
 

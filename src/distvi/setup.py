@@ -10,9 +10,11 @@ import optax
 from jaxtyping import Array
 
 from distvi import data, optimizers
-from distvi.config import DataSettings, RunConfig, TrainingSettings
+from distvi.config import DataSettings, EngineSettings, RunConfig, TrainingSettings
 from distvi.data import Dataset, Schema, Standardization, Task, batch_indices
+from distvi.distributed import Simulation, prepare_simulation
 from distvi.engines import Problem, mesh
+from distvi.engines.simulated import CLUSTERS
 from distvi.errors import InputError
 from distvi.evaluation import Predictor
 from distvi.models import Batch, Model, build_model
@@ -36,6 +38,7 @@ class Setup:
         schedule: Learning rate of every update.
         updates: How many there are.
         devices: Where they are computed.
+        simulation: The simulated cluster, for the engine that has one.
     """
 
     config: RunConfig
@@ -45,10 +48,11 @@ class Setup:
     schedule: optax.Schedule
     updates: int
     devices: mesh.Devices
+    simulation: Simulation | None = None
 
     @property
     def batch_size(self) -> int:
-        """Examples per update."""
+        """Examples per gradient."""
         assert self.config.training.batch_size is not None
         return self.config.training.batch_size
 
@@ -98,13 +102,18 @@ def prepare(config: RunConfig, standardization: Standardization | None = None) -
         InputError: the data are bad, or a setting does not suit them.
     """
     # Before the data are read: the first computation of JAX settles how many devices there are.
-    devices = mesh.devices(config.engine.workers)
+    simulation = prepare_simulation(config.engine) if config.engine.engine == "simulated" else None
+    devices = mesh.devices(1 if simulation else config.engine.workers)
     dataset = load_dataset(config.data)
     if standardization is None:
         mode = dataset.inputs_mode if config.data.inputs == "auto" else config.data.inputs
         standardization = Standardization.learn(dataset.train, dataset.task, mode)
-    training, updates = _resolve_lengths(config.training, len(dataset.train))
+    training, updates = _resolve_lengths(
+        config.training, len(dataset.train), simulation.gradients_per_update if simulation else 1
+    )
     engine = config.engine.model_copy(update={"workers": len(devices)})
+    if simulation:
+        engine = _absolute_cluster(simulation.settings)
     located = _absolute(config.data)
     config = config.model_copy(update={"data": located, "training": training, "engine": engine})
     setup = Setup(
@@ -121,6 +130,7 @@ def prepare(config: RunConfig, standardization: Standardization | None = None) -
         ),
         updates=updates,
         devices=devices,
+        simulation=simulation,
     )
     optimizers.build(training.optimizer, setup.schedule, training.optimizer_options)
     return setup
@@ -172,7 +182,9 @@ def run_key(config: RunConfig) -> Array:
     return jax.random.key(config.training.seed)
 
 
-def _resolve_lengths(training: TrainingSettings, n_train: int) -> tuple[TrainingSettings, int]:
+def _resolve_lengths(
+    training: TrainingSettings, n_train: int, gradients_per_update: int
+) -> tuple[TrainingSettings, int]:
     """Write out what depends on the number of examples; and the number of updates."""
     batch_size = training.batch_size or min(DEFAULT_BATCH_SIZE, n_train)
     if batch_size > n_train:
@@ -182,7 +194,7 @@ def _resolve_lengths(training: TrainingSettings, n_train: int) -> tuple[Training
         )
     updates = training.updates or DEFAULT_UPDATES
     if training.epochs is not None:
-        updates = max(1, round(training.epochs * n_train / batch_size))
+        updates = max(1, round(training.epochs * n_train / (batch_size * gradients_per_update)))
     defaults = {
         "evaluate_every": max(1, updates // 10),
         "report_every": max(1, updates // 200),
@@ -192,6 +204,12 @@ def _resolve_lengths(training: TrainingSettings, n_train: int) -> tuple[Training
     length = {} if training.epochs is not None else {"updates": updates}
     settled = {"batch_size": batch_size, **length, **missing}
     return training.model_copy(update=settled), updates
+
+
+def _absolute_cluster(settings: EngineSettings) -> EngineSettings:
+    if settings.cluster in CLUSTERS:
+        return settings
+    return settings.model_copy(update={"cluster": str(Path(settings.cluster).resolve())})
 
 
 def _absolute(settings: DataSettings) -> DataSettings:

@@ -2,9 +2,8 @@
 
 import functools
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from distvi.config import RunConfig
-from distvi.engines import Diverged, Engine, TrainState
+from distvi.distributed import simulated_engine
+from distvi.engines import Diverged, Engine, Halted, TrainState
 from distvi.engines.mesh import MeshEngine
+from distvi.engines.simulated import SimulatedEngine, perfetto
 from distvi.errors import InputError, RunFailed
 from distvi.evaluation import Evaluation
 from distvi.interruption import Interruption
 from distvi.progress import Progress, Silent
 from distvi.runs import checkpoints
 from distvi.runs.folder import Run, check_new, create, load_run
+from distvi.runs.recording import journal_file, trace_file
 from distvi.runs.summary import summarize
 from distvi.setup import Setup, prepare
 
@@ -32,6 +34,7 @@ _NEW_COUNTERS: dict[str, Any] = {
     "neg_elbo": None,
     "interval_sum": 0.0,
     "interval_count": 0,
+    "engine": {},
 }
 _RESIDENT = {"auto": None, "always": True, "never": False}
 
@@ -96,8 +99,8 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
     if checkpoint.update == setup.updates and run.summary.get("status") == "done":
         progress.finished(path, run.summary)
         return run
-    engine = _engine(setup, params, opt_state=opt_state, update=checkpoint.update)
     counters = {name: checkpoint.counters[name] for name in _NEW_COUNTERS}
+    engine = _engine(setup, params, opt_state, checkpoint.update, counters)
     rows = [row for row in run.metrics.to_pylist() if row["update"] <= checkpoint.update]
     return _Course(run, setup, engine, progress, counters, rows).go()
 
@@ -122,14 +125,12 @@ class _Course:
         self.rows = {row["update"]: row for row in rows or []}
         self.predictor = setup.predictor()
         self.evaluation: Evaluation | None = None
-        leaves = jax.tree.leaves(engine.state.params)
-        self.params_bytes = sum(leaf.nbytes for leaf in leaves)
 
     def go(self) -> Run:
         """Make the remaining updates and finish the folder."""
         status = "failed"
         try:
-            with self.interruption, self.engine, self.progress:
+            with self.interruption, self.engine, self.progress, self._recording():
                 self.progress.started(self.run.path, self.engine.update, self.setup.updates)
                 self._train()
             status = "done" if self.engine.update == self.setup.updates else "interrupted"
@@ -139,6 +140,10 @@ class _Course:
                 f"{error}; the last good checkpoint is {self.run.checkpoint_folder / str(kept)}. "
                 "A lower learning rate is the usual cure"
             ) from error
+        except Halted as error:
+            self._checkpoint()
+            where = self.run.checkpoint_folder / str(self.engine.update)
+            raise RunFailed(f"{error}; the checkpoint is {where}") from error
         finally:
             self._write(status)
         if self.interruption.signum is not None and status == "interrupted":
@@ -146,6 +151,21 @@ class _Course:
         self._draw()
         self.progress.finished(self.run.path, self.run.summary)
         return self.run
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Write the journal and the timeline, if they are asked for."""
+        settings, engine, suffix = self.setup.config.engine, self.engine, ""
+        if engine.update:
+            suffix = f"-{engine.update}"
+        with ExitStack() as stack:
+            if isinstance(engine, SimulatedEngine) and settings.journal:
+                file = journal_file(self.run.path / f"journal{suffix}.jsonl")
+                engine.observers.append(stack.enter_context(file))
+            if isinstance(engine, SimulatedEngine) and settings.trace:
+                path = self.run.path / f"trace{suffix}.json"
+                stack.enter_context(trace_file(path, lambda: perfetto(engine.timeline.spans)))
+            yield
 
     def _train(self) -> None:
         training, last = self.setup.config.training, self.setup.updates
@@ -196,6 +216,7 @@ class _Course:
     def _checkpoint(self) -> None:
         state = self._good_state()
         with self._timed("training_time_s"):
+            self.counters["engine"] = self.engine.counts
             self._write("running")
             checkpoints.write(
                 self.run.checkpoint_folder,
@@ -226,8 +247,8 @@ class _Course:
             status,
             updates=self.engine.update,
             counters=self.counters,
+            measured=self.engine.measured,
             devices=self.setup.devices,
-            params_bytes=self.params_bytes,
             test=test,
         )
         self.run.write_summary(summary)
@@ -247,7 +268,7 @@ class _Course:
     def _row(self) -> dict[str, Any]:
         update = self.engine.update
         if update not in self.rows:
-            examples = update * self.setup.batch_size
+            examples = self.engine.examples
             self.rows[update] = {
                 "update": update,
                 "epoch": examples / len(self.setup.dataset.train),
@@ -266,22 +287,42 @@ class _Course:
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
-        before = time.perf_counter()
+        before_s = self.engine.now_s()
         try:
             yield
         finally:
-            self.counters[name] += time.perf_counter() - before
+            self.counters[name] += self.engine.now_s() - before_s
 
 
-def _engine(setup: Setup, params: Any, opt_state: Any = None, update: int = 0) -> Engine:
-    return MeshEngine(
-        setup.problem(params),
+def _engine(
+    setup: Setup,
+    params: Any,
+    opt_state: Any = None,
+    update: int = 0,
+    counters: dict[str, Any] = _NEW_COUNTERS,
+) -> Engine:
+    problem, last = setup.problem(params), setup.updates
+    if setup.simulation is None:
+        resident = _RESIDENT[setup.config.engine.data_on_device]
+        return MeshEngine(
+            problem,
+            params,
+            setup.devices,
+            last=last,
+            resident=resident,
+            opt_state=opt_state,
+            update=update,
+        )
+    return simulated_engine(
+        setup.simulation,
+        problem,
         params,
-        setup.devices,
-        last=setup.updates,
-        resident=_RESIDENT[setup.config.engine.data_on_device],
+        last=last,
+        seed=setup.config.training.seed,
         opt_state=opt_state,
         update=update,
+        counts=counters["engine"],
+        start_s=counters["training_time_s"],
     )
 
 

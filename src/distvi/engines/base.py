@@ -80,6 +80,10 @@ class Diverged(RunFailed):
         self.update = update
 
 
+class Halted(RunFailed):
+    """The run cannot go on; the engine's state is that of its last update, and good."""
+
+
 @runtime_checkable
 class Engine(Protocol):
     """A training state that moves forward.
@@ -108,6 +112,25 @@ class Engine(Protocol):
         """Updates made since the run began."""
         ...
 
+    @property
+    def examples(self) -> int:
+        """Examples in those updates."""
+        ...
+
+    def now_s(self) -> float:
+        """Seconds on the clock by which training is timed: the wall's, or a virtual one."""
+        ...
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What it has to know to go on counting when it is resumed, for a JSON file."""
+        ...
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """Its fields of summary.json: gradients, staleness, bytes and which clock it has."""
+        ...
+
     def advance(
         self, until: int, interrupted: Callable[[], bool] = lambda: False
     ) -> Float[np.ndarray, " updates"]:
@@ -118,6 +141,7 @@ class Engine(Protocol):
 
         Raises:
             Diverged: one of them is not finite. The state is of no more use.
+            Halted: no more updates can be made. The state is good.
         """
         ...
 

@@ -262,7 +262,7 @@ class MeshEngine:
         # Copied, because the first update gives the memory of its state away; `device_put` may
         # share it with the caller's arrays, even where it is asked not to.
         self._state: TrainState = jax.jit(lambda state: jax.tree.map(jnp.copy, state))(state)
-        self._update = update
+        self._update, self._batch_size = update, problem.batch_size
         self.workers = len(on)
         if _fits(problem, on[0]) if resident is None else resident:
             self._feed: Feed = Resident(problem, places, self._state)
@@ -288,6 +288,47 @@ class MeshEngine:
     def waiting_s(self) -> float:
         """Time in which an update waited for its batch."""
         return self._feed.waiting_s
+
+    @property
+    def examples(self) -> int:
+        """Examples in those updates."""
+        return self._update * self._batch_size
+
+    def now_s(self) -> float:
+        """Wall-clock time."""
+        return time.perf_counter()
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Nothing: all follows from the number of updates."""
+        return {}
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """Its fields of summary.json.
+
+        A device is a worker that gives one gradient to every update; there is no server. Bytes are
+        those that each of several devices gives to the all-reduce, and takes from it.
+        """
+        gradients = self._update * self.workers
+        params_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self._state.params))
+        exchanged_bytes = gradients * params_bytes if self.workers > 1 else 0
+        histogram = {"0": gradients} if gradients else {}
+        return {
+            "clock": "wall",
+            "workers": self.workers,
+            "servers": 0,
+            "scheme": "sync",
+            "gradients_used": gradients,
+            "gradients_refused": 0,
+            "examples": self.examples,
+            "staleness": {"mean": 0.0, "p50": 0, "p99": 0, "max": 0, "histogram": histogram},
+            "bytes": {
+                "pushed": exchanged_bytes,
+                "pulled": exchanged_bytes,
+                "largest_server_share": None,
+            },
+        }
 
     def advance(
         self, until: int, interrupted: Callable[[], bool] = lambda: False

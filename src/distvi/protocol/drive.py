@@ -37,8 +37,9 @@ def drive(
     *,
     state: State | None = None,
     observers: tuple[Observer, ...] = (),
+    pause: Callable[[State], bool] = lambda state: False,
 ) -> State:
-    """Run the machine until it stops.
+    """Run the machine until it stops, or pauses.
 
     When the transport has nothing more to offer although the run is not over, the run is ended as
     failed, by a ``StopRequested`` that says who was waited for: no engine can hang here.
@@ -48,12 +49,14 @@ def drive(
         transport: The engine.
         state: Where to begin; a new run without it.
         observers: A journal, metrics, a live view.
+        pause: Asked before each event whether to return now; calling again with the state that is
+            returned goes on.
 
     Returns:
-        The last state; its ``outcome`` says how it ended.
+        The last state; its ``outcome`` says how it ended, None if it has only paused.
     """
     state = initial_state(rules) if state is None else state
-    while state.outcome is None:
+    while state.outcome is None and not pause(state):
         received = transport.receive()
         if received is None:
             reason = f"nothing can happen any more: {story(state)}"

@@ -85,7 +85,7 @@ class Order:
 class Worker:
     """A worker's machine."""
 
-    def __init__(self, number: int, settings: ClusterSettings, seed: int) -> None:
+    def __init__(self, number: int, settings: ClusterSettings, seed: int | str) -> None:
         workers = settings.workers
         bandwidth = workers.bandwidth_bytes_per_s
         self.number, self.incarnation = number, -1
@@ -168,7 +168,7 @@ class Cluster:
         workers: int,
         part_bytes: Sequence[int],
         batch_size: int,
-        seed: int = 0,
+        seed: int | str = 0,
         *,
         timeline: Timeline = NO_TIMELINE,
         start_s: float = 0.0,

@@ -1,0 +1,266 @@
+"""Training on the simulated cluster: time is virtual, every gradient is computed for real.
+
+A gradient is computed when it arrives, on the parameters that its worker was sent: those of
+cancelled orders are never computed, and workers of one version share its memory.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from distvi.engines.base import Halted, Params, Problem, TrainState
+from distvi.engines.memory import keep_freed_memory
+from distvi.engines.simulated.cluster import Cluster
+from distvi.engines.simulated.record import Record, describe_staleness
+from distvi.parameters import Flat, Shards, Snapshot, Store
+from distvi.protocol import (
+    Cancel,
+    Command,
+    Commit,
+    Event,
+    Free,
+    GradientArrived,
+    GradientUnusable,
+    Left,
+    Observer,
+    Rules,
+    SendParameters,
+    Stop,
+    drive,
+    initial_state,
+)
+
+Key = tuple[int, int, int]
+
+
+class Task(NamedTuple):
+    """What a worker was sent: parameters, and which of its batches is next."""
+
+    snapshot: Snapshot
+    batch: int
+
+
+class Laboratory:
+    """A transport: the cluster's times, and the numbers that belong to them.
+
+    The batch and the noise of a worker's gradient depend on how many it was asked for before, and
+    on nothing else. Batch t of worker w of n begins at ``(t * n + w) * batch_size`` in the stream
+    of examples and has the noise of update t; so n workers in lockstep use the examples and noise
+    of one with n times the batch.
+
+    Args:
+        problem: What to optimize; ``batch_size`` is that of one gradient.
+        cluster: The times.
+        store: The parameters.
+        first_batch: Of every worker.
+    """
+
+    def __init__(self, problem: Problem, cluster: Cluster, store: Store, first_batch: int) -> None:
+        self.cluster, self.store = cluster, store
+        self.neg_elbos: list[float] = []
+        """Of each update, the mean over its gradients."""
+        self.end = ""
+        self._problem = problem
+        self._next = [first_batch] * len(cluster.workers)
+        self._tasks: dict[Key, Task] = {}
+        self._values: dict[Key, float] = {}
+        self._gradient = jax.jit(make_gradient(problem, store.shards))
+
+    def receive(self) -> tuple[float, Event] | None:
+        """The cluster's next event; a gradient is computed as it arrives."""
+        received = self.cluster.receive()
+        if received is None:
+            return None
+        now_s, event = received
+        if isinstance(event, GradientArrived):
+            event = self._compute(event)
+        elif isinstance(event, Left):
+            gone = (event.worker, event.incarnation)
+            self._tasks = {key: task for key, task in self._tasks.items() if key[:2] != gone}
+        return now_s, event
+
+    def execute(self, command: Command) -> None:
+        """Move numbers as the command says; then let it take its time."""
+        if isinstance(command, SendParameters):
+            number = self._next[command.worker]
+            key = (command.worker, command.incarnation, command.sequence)
+            self._tasks[key] = Task(self.store.pull(), number)
+            self._next[command.worker] += 1
+        elif isinstance(command, Commit):
+            self.store.commit(command)
+            values = [self._values.pop(part.ticket.key) for part in command.parts]
+            self.neg_elbos.append(sum(values) / len(values))
+        elif isinstance(command, Free):
+            self.store.drop(command.ticket)
+            self._values.pop(command.ticket.key, None)
+        elif isinstance(command, Cancel):
+            self._tasks.pop((command.worker, command.incarnation, command.sequence), None)
+        elif isinstance(command, Stop):
+            self.end = command.reason
+        self.cluster.execute(command)
+
+    def _compute(self, event: GradientArrived) -> Event:
+        ticket, problem = event.ticket, self._problem
+        snapshot, number = self._tasks.pop(ticket.key)
+        size = problem.batch_size
+        begin = (number * len(self.cluster.workers) + ticket.worker) * size
+        index = problem.indices(begin, size)
+        x, y = problem.examples.take(index)
+        value, gradient, is_finite = self._gradient(
+            snapshot.flat, problem.key, np.uint32(number), x, y, index.astype(np.uint32)
+        )
+        if not is_finite:
+            return GradientUnusable(ticket)
+        self.store.hold(ticket, gradient)
+        self._values[ticket.key] = float(value)
+        return event
+
+
+def make_gradient(problem: Problem, shards: Shards) -> Callable[..., tuple[Array, Flat, Array]]:
+    """``gradient(flat, key, step, x, y, index) -> (neg_elbo, gradient, whether all is finite)``."""
+
+    def gradient(
+        flat: Flat, key: Array, step: Array, x: Array, y: Array, index: Array
+    ) -> tuple[Array, Flat, Array]:
+        params = shards.layout.unflatten(flat)
+        noise_key = jax.random.fold_in(key, step)
+        value, tree = jax.value_and_grad(problem.loss)(params, x, y, index, noise_key)
+        gradient = shards.layout.flatten(tree)
+        return value, gradient, jnp.isfinite(value) & jnp.isfinite(gradient).all()
+
+    return gradient
+
+
+class SimulatedEngine:
+    """Training on a simulated cluster; see `distvi.engines.base.Engine`.
+
+    The state after an update is a function of the problem, the cluster, the rules and the seed,
+    however the updates are split into calls. A run that is resumed begins with all workers
+    pulling the parameters of the checkpoint: what was on its way is computed anew.
+
+    Args:
+        problem: What to optimize; ``batch_size`` is that of one gradient.
+        params: Parameters to start from.
+        rules: The scheme and the limits.
+        cluster: The times; no event of it has been received.
+        shards: Who holds which parameters.
+        opt_state: Of the unsharded optimizer, to go on from.
+        update: Updates that have been made already.
+        counts: What ``counts`` said after those.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        params: Params,
+        rules: Rules,
+        cluster: Cluster,
+        shards: Shards,
+        *,
+        opt_state: Any = None,
+        update: int = 0,
+        counts: dict[str, Any] | None = None,
+    ) -> None:
+        keep_freed_memory()
+        self.observers: list[Observer] = []
+        self.timeline = cluster.timeline
+        self._record = Record(counts)
+        self._pushed, self._pulled = (
+            (counts or {}).get("pushed", 0),
+            (counts or {}).get("pulled", 0),
+        )
+        self._rules, self._cluster, self._batch_size = rules, cluster, problem.batch_size
+        store = Store(shards, shards.layout.flatten(params), opt_state, update)
+        first_batch = self._record.used // len(cluster.workers)
+        self._laboratory = Laboratory(problem, cluster, store, first_batch)
+        self._state = initial_state(rules, version=update, examples=self.examples)
+
+    @property
+    def state(self) -> TrainState:
+        """The state after ``update`` updates."""
+        store = self._laboratory.store
+        return TrainState(store.params, store.opt_state)
+
+    @property
+    def update(self) -> int:
+        """Updates made since the run began."""
+        return self._laboratory.store.version
+
+    @property
+    def examples(self) -> int:
+        """Examples in all updates since the run began."""
+        return self._record.used * self._batch_size
+
+    @property
+    def compile_time_s(self) -> float:
+        """None: it is not virtual."""
+        return 0.0
+
+    @property
+    def waiting_s(self) -> float:
+        """Virtual time in which a worker did not compute, in the mean over the workers."""
+        cluster = self._cluster
+        return (cluster.present_s - cluster.computing_s) / len(cluster.workers)
+
+    def now_s(self) -> float:
+        """Virtual time."""
+        return self._cluster.now_s
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the gradients so far."""
+        pushed, pulled = self._pushed + self._cluster.pushes, self._pulled + self._cluster.pulls
+        return self._record.as_json() | {"pushed": pushed, "pulled": pulled}
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """Its fields of summary.json."""
+        counts, placement = self.counts, self._laboratory.store.shards.placement
+        return {
+            "clock": "virtual",
+            "workers": len(self._cluster.workers),
+            "servers": len(placement.parts),
+            "scheme": self._rules.scheme.name,
+            "placement": placement.name,
+            "gradients_used": self._record.used,
+            "gradients_refused": self._record.refused,
+            "gradients_cancelled": self._record.cancelled,
+            "examples": self.examples,
+            "staleness": describe_staleness(self._record.staleness),
+            "bytes": {
+                "pushed": counts["pushed"] * sum(placement.bytes),
+                "pulled": counts["pulled"] * sum(placement.bytes),
+                "largest_server_share": placement.largest_share,
+            },
+        }
+
+    def advance(
+        self, until: int, interrupted: Callable[[], bool] = lambda: False
+    ) -> Float[np.ndarray, " updates"]:
+        """Make updates up to number ``until``; see `distvi.engines.base.Engine`.
+
+        Raises:
+            Halted: the run cannot go on; the state is that of the last update.
+        """
+        laboratory = self._laboratory
+        laboratory.neg_elbos = []
+        self._state = drive(
+            self._rules,
+            laboratory,
+            state=self._state,
+            observers=(self._record, *self.observers),
+            pause=lambda state: state.version >= until or interrupted(),
+        )
+        if self._state.outcome is not None and self.update < until:
+            raise Halted(laboratory.end)
+        return np.asarray(laboratory.neg_elbos, np.float32)
+
+    def __enter__(self) -> "SimulatedEngine":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass

@@ -1,0 +1,202 @@
+"""The parameter server against plain training: where theory says the same, the same comes out."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from distvi.aggregation import Scheme, add, asynchronous, backup_workers, check_progress, ssp, sync
+from distvi.data import Examples, batch_indices
+from distvi.engines import Halted, Problem
+from distvi.engines.mesh import MeshEngine, devices
+from distvi.engines.simulated import CLUSTERS, Cluster, SimulatedEngine, cluster_of
+from distvi.parameters import PLACEMENTS, layout_of, make_shards, place
+from distvi.protocol import Rules
+
+N, UPDATES = 96, 50
+SLOW = cluster_of(
+    {
+        "gradient": {"overhead_s": 0.1, "jitter": {"kind": "pareto", "shape": 1.5}},
+        "workers": {"bandwidth_bytes_per_s": 1e3, "speeds": [1, 3, 2]},
+        "servers": {"bandwidth_bytes_per_s": 1e3, "apply_s_per_byte": 1e-3},
+    },
+    "slow",
+)
+
+
+def start() -> dict[str, jax.Array]:
+    return {"w": jnp.zeros((3, 2)), "b": jnp.zeros(2), "log_sd": jnp.zeros(())}
+
+
+def loss(params, x, y, index, key):
+    def noise_of(i):
+        return jax.random.normal(jax.random.fold_in(key, i), (2,))
+
+    noise = jax.vmap(noise_of)(index)
+    f = x @ params["w"] + params["b"] + jnp.exp(params["log_sd"]) * noise
+    return N * ((y - f) ** 2).mean() - params["log_sd"]
+
+
+@pytest.fixture
+def problem(seed: int) -> Callable[..., Problem]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(N, 3)).astype(np.float32)
+    y = (x @ rng.normal(size=(3, 2)) + 0.3).astype(np.float32)
+
+    def make(batch_size: int, optimizer: Any = None, **changes: Any) -> Problem:
+        made = Problem(
+            loss=loss,
+            optimizer=optimizer or optax.adam(1e-2),
+            examples=Examples(x, y),
+            indices=lambda position, count: batch_indices(3, N, position, count),
+            batch_size=batch_size,
+            key=jax.random.key(seed),
+        )
+        return made._replace(**changes)
+
+    return make
+
+
+def simulated(
+    problem: Problem,
+    scheme: Scheme,
+    workers: int,
+    updates: int = UPDATES,
+    *,
+    servers: int = 1,
+    placement: str = "ranges",
+    costs: Any = SLOW,
+    **options: Any,
+) -> SimulatedEngine:
+    layout = layout_of(start())
+    placed = place(placement, [t.stop - t.start for t in layout.tensors], servers)
+    shards = make_shards(layout, placed, problem.optimizer, problem.hold_until)
+    cluster = Cluster(costs, workers, placed.bytes, problem.batch_size)
+    check_progress(scheme, workers)
+    rules = Rules(scheme, updates=updates, unusable_limit=20)
+    params = options.pop("params", start())
+    return SimulatedEngine(problem, params, rules, cluster, shards, **options)
+
+
+def trained(engine: Any, updates: int = UPDATES) -> tuple[np.ndarray, Any]:
+    with engine:
+        values = engine.advance(updates)
+        return values, jax.tree.map(np.array, engine.state)
+
+
+def mesh(problem: Problem) -> tuple[np.ndarray, Any]:
+    return trained(MeshEngine(problem, start(), devices(None)[:1], last=UPDATES, resident=False))
+
+
+def assert_close(one: Any, other: Any, rtol: float) -> None:
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
+
+
+def test_synchronous_workers_are_one_worker_with_a_larger_batch(problem) -> None:
+    values, state = trained(simulated(problem(4), sync(), workers=3))
+    one_values, one_state = trained(simulated(problem(12), sync(), workers=1))
+    assert_close(values, one_values, 1e-5)
+    assert_close(state.params, one_state.params, 1e-5)
+    assert_close(state.params, mesh(problem(12))[1].params, 1e-5)
+
+
+def test_one_asynchronous_worker_is_plain_training(problem) -> None:
+    held = problem(8, hold_until={"w": 0, "b": 30, "log_sd": 10})
+    values, state = trained(simulated(held, asynchronous(), workers=1, servers=2))
+    mesh_values, mesh_state = mesh(held)
+    assert_close(values, mesh_values, 1e-6)
+    assert jax.tree.structure(state) == jax.tree.structure(mesh_state)
+    assert_close(state, mesh_state, 1e-6)
+
+
+def test_servers_and_placement_change_time_but_no_parameter(problem) -> None:
+    # Without a network all runs order their events alike, whatever the servers.
+    costs = CLUSTERS["compute-bound"].model_copy(
+        update={
+            "workers": SLOW.workers.model_copy(update={"bandwidth_bytes_per_s": (math.inf,)}),
+            "servers": SLOW.servers.model_copy(
+                update={"bandwidth_bytes_per_s": (math.inf,), "apply_s_per_byte": 0.0}
+            ),
+        }
+    )
+    scheme = asynchronous()
+    _, one = trained(simulated(problem(4), scheme, workers=3, costs=costs))
+    for placement, servers in zip(PLACEMENTS, (2, 3, 2), strict=True):
+        engine = simulated(problem(4), scheme, 3, servers=servers, placement=placement, costs=costs)
+        assert_close(trained(engine)[1], one, 1e-6)
+
+
+def test_backup_without_backups_is_sync(problem) -> None:
+    _, one = trained(simulated(problem(4), backup_workers(3), workers=3))
+    _, other = trained(simulated(problem(4), sync(), workers=3))
+    assert_close(one, other, 0)
+
+
+def test_ssp_with_bound_zero_is_lockstep(problem) -> None:
+    """All gradients of a round are of one version; with SGD they add up, whatever their order."""
+    sgd = problem(4, optax.sgd(1e-4))
+    _, one = trained(simulated(sgd, ssp(0), workers=3, updates=45), 45)
+    _, other = trained(simulated(sgd, sync(add), workers=3, updates=15), 15)
+    assert_close(one.params, other.params, 1e-5)
+
+
+def test_the_course_does_not_depend_on_how_it_is_cut(problem) -> None:
+    whole = simulated(problem(4), asynchronous(), workers=3)
+    parts = simulated(problem(4), asynchronous(), workers=3)
+    values, state = trained(whole)
+    pieces = [parts.advance(until) for until in (1, 2, 17, UPDATES)]
+    np.testing.assert_array_equal(np.concatenate(pieces), values)
+    assert_close(parts.state, state, 0)
+    assert parts.now_s() == whole.now_s()
+    assert parts.measured == whole.measured
+
+
+def test_sync_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(problem) -> None:
+    _, whole = trained(simulated(problem(4), sync(), workers=3, servers=2))
+    first = simulated(problem(4), sync(), workers=3, servers=2)
+    first.advance(17)
+    params, opt_state = first.state
+    rest = simulated(
+        problem(4), sync(), 3, servers=3, placement="greedy",
+        params=params, opt_state=opt_state, update=17, counts=first.counts,
+    )  # fmt: skip
+    assert_close(trained(rest)[1], whole, 1e-6)
+    assert rest.examples == UPDATES * 12
+
+
+def test_gradients_that_are_not_finite_are_refused(problem) -> None:
+    def poisoned(params, x, y, index, key):
+        return jnp.where((index == 5).any(), jnp.nan, loss(params, x, y, index, key))
+
+    engine = simulated(problem(4, loss=poisoned), asynchronous(), workers=3)
+    values, state = trained(engine)
+    assert np.isfinite(values).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+    assert engine.measured["gradients_refused"] > 0
+
+
+def test_a_run_in_which_nothing_is_finite_halts_with_a_good_state(problem) -> None:
+    def poisoned(params, x, y, index, key):
+        return loss(params, x, y, index, key) * jnp.nan
+
+    engine = simulated(problem(4, loss=poisoned), asynchronous(), workers=3)
+    with engine, pytest.raises(Halted, match="20 unusable gradients in a row"):
+        engine.advance(UPDATES)
+    assert engine.update == 0
+    assert_close(engine.state.params, start(), 0)
+
+
+def test_a_cluster_without_workers_halts_with_a_good_state(problem) -> None:
+    costs = SLOW.model_copy(
+        update={"workers": SLOW.workers.model_copy(update={"crash_rate_per_s": 1.0})}
+    )
+    engine = simulated(problem(4), sync(), workers=3, costs=costs)
+    with engine, pytest.raises(Halted, match="0 workers"):
+        engine.advance(UPDATES)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(engine.state.params))
