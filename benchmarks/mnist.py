@@ -43,8 +43,9 @@ def main() -> None:
                 out=Path(folder) / "run",
                 set=arguments.set,
             )
-        test = run.summary["test"]
-        rows.append((100 * test["error_rate"], test["mnll"], run.summary["training_time_s"]))
+            summary = run.summary  # read while the folder is there
+        test = summary["test"]
+        rows.append((100 * test["error_rate"], test["mnll"], summary["training_time_s"]))
         console.print("seed {}: {:.2f} %, MNLL {:.4f}, {:.0f} s".format(seed, *rows[-1]))
     table = Table("", "error %", "MNLL", "training s", title=str(arguments.config))
     error, mnll, seconds = (median(column) for column in zip(*rows, strict=True))
