@@ -99,7 +99,7 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
     if checkpoint.update == setup.updates and run.summary.get("status") == "done":
         progress.finished(path, run.summary)
         return run
-    counters = {name: checkpoint.counters[name] for name in _NEW_COUNTERS}
+    counters = {name: checkpoint.counters.get(name, new) for name, new in _NEW_COUNTERS.items()}
     engine = _engine(setup, params, opt_state, checkpoint.update, counters)
     rows = [row for row in run.metrics.to_pylist() if row["update"] <= checkpoint.update]
     return _Course(run, setup, engine, progress, counters, rows).go()

@@ -33,19 +33,18 @@ class Timeline:
     """Collects spans.
 
     Args:
-        until_s: Nothing that begins later is kept.
-        workers: Only so many workers are kept.
+        workers: Only the first so many workers are kept.
     """
 
-    def __init__(self, until_s: float = float("inf"), workers: float = float("inf")) -> None:
+    def __init__(self, workers: int | None = None) -> None:
         self.spans: list[Span] = []
-        self._until_s, self._workers = until_s, workers
+        self._workers = workers
         self._free_s: dict[int, float] = {}
 
     def order(self, order: "Order", now_s: float) -> None:
         """A worker's order has ended; what lies after now never happened."""
         number = order.worker.number
-        if order.sent_s > self._until_s or number >= self._workers:
+        if self._workers is not None and number >= self._workers:
             return
         before_s = self._free_s.get(number, order.sent_s)
         times_s = (
@@ -62,8 +61,7 @@ class Timeline:
 
     def update(self, server: int, version: int, start_s: float, end_s: float) -> None:
         """A server applied an update."""
-        if start_s <= self._until_s:
-            self.spans.append(Span("server", server, "apply", start_s, end_s, version))
+        self.spans.append(Span("server", server, "apply", start_s, end_s, version))
 
 
 class _NoTimeline(Timeline):

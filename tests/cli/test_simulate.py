@@ -1,0 +1,87 @@
+"""``distvi simulate``: tables, pictures, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import Distvi
+
+SPEC = """
+schemes = ["async", { name = "backup", n = 2 }]
+workers = [2, 3]
+servers = [1, 2]
+parameters = 1000
+batch_size = 10
+gradients_per_worker = 4
+"""
+
+
+def test_tables_and_pictures(distvi: Distvi) -> None:
+    Path("spec.toml").write_text(SPEC)
+    answer = distvi("simulate", "spec.toml", "--json")
+    assert answer.status == 0, answer.err
+    content = json.loads(answer.out)
+    out = Path("simulations/spec")
+    assert json.loads((out / "simulation.json").read_text()) == content
+    for name in ("scaling.png", "timeline.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    runs = content["results"]
+    assert [(run["workers"], run["servers"]) for run in runs] == 2 * [
+        (2, 1),
+        (3, 1),
+        (2, 2),
+        (3, 2),
+    ]
+    assert {run["scheme"] for run in runs} == {"async", "backup(n=2)"}
+    for run in runs:
+        assert run["gradients"] > 0
+        assert run["examples_per_s"] > 0
+        assert 0 < run["worker_idle_fraction"] < 1
+        assert len(run["server_receiving"]) == run["servers"]
+        assert all(0 < share <= 1 for share in run["server_receiving"] + run["server_sending"])
+    again = distvi("simulate", "spec.toml")
+    assert again.status == 2
+    assert "not empty" in again.err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("workers = [1]", "needs 2 workers and the run has 1"),
+        ("servers = 2000", "there are parameters for 1000"),
+        ("tensors = [4]", "either parameters or tensors"),
+        ("worker = 3", "unknown key 'worker'"),
+        ("cluster = 'compute'", "did you mean 'compute-bound'"),
+        ("workers = []", "workers is []"),
+        ("[cluster]\ngradient = {overhead_s = 1}", "workers is missing"),
+    ],
+)
+def test_impossible_simulations_are_refused(distvi: Distvi, change: str, message: str) -> None:
+    key = change.split(" ")[0]
+    kept = [line for line in SPEC.splitlines() if not line.startswith(key + " ")]
+    Path("spec.toml").write_text("\n".join([*kept, change]))
+    answer = distvi("simulate", "spec.toml", "--out", "out")
+    assert answer.status == 2
+    assert message in answer.err
+    assert not Path("out").exists()
+
+
+def test_a_cluster_that_dies_fails_with_the_reason(distvi: Distvi) -> None:
+    Path("spec.toml").write_text(
+        SPEC + "[cluster]\ngradient = { overhead_s = 1 }\n"
+        "workers = { bandwidth_bytes_per_s = 1e9, crash_rate_per_s = 5 }\n"
+        "servers = { bandwidth_bytes_per_s = 1e9 }\n"
+    )
+    answer = distvi("simulate", "spec.toml", "--out", "out")
+    assert answer.status == 1
+    assert "0 workers" in answer.err
+
+
+def test_the_examples_are_valid(distvi: Distvi) -> None:
+    from distvi.engines.simulated import cluster_named
+    from distvi.simulation import plan
+
+    examples = Path(__file__).parents[2] / "examples"
+    assert cluster_named(str(examples / "cluster.toml")).workers.speeds[3] == 0.5
+    assert len(plan(examples / "simulation.toml").cells) == 16
