@@ -121,6 +121,15 @@ def test_fixed_frequencies_come_from_the_seed_alone(key: jax.Array) -> None:
     assert (spectrum(3) != spectrum(4)).any()
 
 
+@pytest.mark.parametrize("kernel", ["rbf", "arccos0", "arccos1", "arccos2"])
+def test_a_row_of_zeros_has_a_finite_gradient(kernel: KernelName, key: jax.Array) -> None:
+    settings = DeepGPSettings(features=6, kernel=kernel, **SMALL)
+    model = build_model(settings, inputs=5, outputs=1, task="regression")
+    blank = Batch(jnp.zeros((2, 5)), jnp.zeros((2, 1)), jnp.arange(2, dtype=jnp.uint32))
+    gradients = jax.jit(jax.grad(lambda p: model.neg_elbo(p, blank, key, 2)))(model.init(key))
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
 def test_freeze_schedules_name_the_parameters_they_hold(key: jax.Array) -> None:
     settings = DeepGPSettings(features=6, freeze_omega=10, freeze_kernel=40, **SMALL)
     model = build_model(settings, inputs=5, outputs=1, task="regression")

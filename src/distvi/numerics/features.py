@@ -119,6 +119,8 @@ def ramp(order: int) -> FeatureMap:
 
     def moments(projection: Projection, w_mean: Weights, w_var: Weights) -> Moments:
         phi = features(projection)
-        return phi @ w_mean, (phi * phi) @ w_var
+        # Where all features of a row vanish, the square root of its variance has no derivative.
+        var = jnp.maximum((phi * phi) @ w_var, jnp.finfo(phi.dtype).tiny)
+        return phi @ w_mean, var
 
     return FeatureMap(1, features, moments)
