@@ -18,7 +18,14 @@ from distvi.evaluation import Evaluation, Predictor
 from distvi.metrics import QUANTILES
 from distvi.runs import checkpoints
 from distvi.runs.folder import Run
-from distvi.setup import load_dataset, make_predictor, model_of, run_key
+from distvi.setup import (
+    check_same_data,
+    load_dataset,
+    locate,
+    make_predictor,
+    model_of,
+    run_key,
+)
 
 Writer = Callable[[Any, pa.Schema], Any]
 WRITERS: dict[str, Writer] = {".parquet": pq.ParquetWriter, ".csv": pacsv.CSVWriter}
@@ -29,11 +36,12 @@ def evaluate(run: Run, dataset: str | None = None) -> dict[str, float]:
 
     Args:
         run: The run.
-        dataset: A data set whose test part is used, or a table of the run's columns, all of
-            whose rows are; None: the test part of the run's own data.
+        dataset: Another data set, whose test part is used, or a table of the run's columns, all
+            of whose rows are; None, or the run's own data: the part that the run held out.
 
     Raises:
-        InputError: a damaged checkpoint, other columns, or no targets.
+        InputError: a damaged checkpoint, other columns, no targets, or the run's own data have
+            changed since.
     """
     predictor, params = load_predictor(run)
     examples = _examples(run, dataset)
@@ -87,11 +95,17 @@ def load_predictor(run: Run) -> tuple[Predictor, Any]:
 
 
 def _examples(run: Run, dataset: str | None) -> Examples:
-    if dataset is None:
-        return load_dataset(run.config.data).test
+    own = run.config.data
+    if (
+        dataset is None
+        or locate(own.model_copy(update={"dataset": dataset})).dataset == own.dataset
+    ):
+        found = load_dataset(own)
+        check_same_data(found, run)
+        return found.test
     named = dataset in {entry.name for entry in data.available()}
     if named or Path(dataset).is_dir():
-        found = data.load(dataset, data_dir=run.config.data.data_dir)
+        found = data.load(dataset, data_dir=own.data_dir)
         theirs, ours = found.schema, run.schema
         if (theirs.inputs, theirs.targets, theirs.classes) != (
             ours.inputs,

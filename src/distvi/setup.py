@@ -18,6 +18,7 @@ from distvi.engines.simulated import CLUSTERS
 from distvi.errors import InputError
 from distvi.evaluation import Predictor
 from distvi.models import Batch, Model, build_model
+from distvi.runs.folder import Run
 
 DEFAULT_UPDATES = 5000  # a minute or less on a laptop for the models one meets first
 DEFAULT_BATCH_SIZE = 200
@@ -114,7 +115,7 @@ def prepare(config: RunConfig, standardization: Standardization | None = None) -
     engine = config.engine.model_copy(update={"workers": len(devices)})
     if simulation:
         engine = _absolute_cluster(simulation.settings)
-    located = _absolute(config.data)
+    located = locate(config.data)
     config = config.model_copy(update={"data": located, "training": training, "engine": engine})
     setup = Setup(
         config=config,
@@ -156,6 +157,19 @@ def load_dataset(settings: DataSettings) -> Dataset:
         split_seed=settings.split_seed,
         test_indices=test_indices,
     )
+
+
+def check_same_data(dataset: Dataset, run: Run) -> None:
+    """Refuse data that are no longer those that a run began with.
+
+    Raises:
+        InputError: other columns, or another number of training examples.
+    """
+    if dataset.schema != run.schema or len(dataset.train) != run.n_train:
+        raise InputError(
+            f"{run.config.data.dataset} is not the data set that {run.path} began with: other "
+            "columns, or another number of rows"
+        )
 
 
 def model_of(config: RunConfig, schema: Schema) -> Model:
@@ -212,7 +226,7 @@ def _absolute_cluster(settings: EngineSettings) -> EngineSettings:
     return settings.model_copy(update={"cluster": str(Path(settings.cluster).resolve())})
 
 
-def _absolute(settings: DataSettings) -> DataSettings:
+def locate(settings: DataSettings) -> DataSettings:
     """Paths that mean the same from any folder, so that run.toml repeats the run from there."""
     paths = {}
     for name in ("dataset", "data_dir", "test_indices"):

@@ -24,7 +24,7 @@ from distvi.runs import checkpoints
 from distvi.runs.folder import Run, check_new, create, load_run
 from distvi.runs.recording import journal_file, trace_file
 from distvi.runs.summary import summarize
-from distvi.setup import Setup, prepare
+from distvi.setup import Setup, check_same_data, prepare
 
 _NEW_COUNTERS: dict[str, Any] = {
     "training_time_s": 0.0,
@@ -86,8 +86,7 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
     """
     run = load_run(path)
     setup = prepare(run.config, run.standardization)
-    if setup.dataset.schema != run.schema or len(setup.dataset.train) != run.n_train:
-        raise InputError(f"{setup.config.data.dataset} is not the data set that {path} began with")
+    check_same_data(setup.dataset, run)
     checkpoint = _newest_good(run)
     where = run.checkpoint_folder / str(checkpoint.update)
     like = jax.eval_shape(setup.initial_params)

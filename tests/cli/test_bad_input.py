@@ -175,13 +175,14 @@ def test_a_damaged_run_folder(distvi: Distvi, name: str, copied: Path) -> None:
     refused(distvi, name, "evaluate", copied)
 
 
-def test_resume_with_other_data(distvi: Distvi, copied: Path) -> None:
+@pytest.mark.parametrize("command", ["resume", "evaluate"])
+def test_a_run_whose_data_have_changed(distvi: Distvi, command: str, copied: Path) -> None:
     other = write_table(Path("other.csv"), rows=59)
     toml = copied / "run.toml"
     lines = toml.read_text().splitlines()
     changed = [f'dataset = "{other}"' if s.startswith("dataset") else s for s in lines]
     toml.write_text("\n".join(changed))
-    refused(distvi, "is not the data set that", "resume", copied)
+    refused(distvi, "is not the data set that", command, copied)
 
 
 def test_predict_for_other_columns(distvi: Distvi, finished: Path) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import distvi as package
-from tests.tiny import MODEL, TINY, UPDATES, Distvi
+from tests.tiny import MODEL, TINY, UPDATES, Distvi, write_table
 
 FIELDS = {
     "status", "engine", "scheme", "workers", "servers", "batch_size", "learning_rate", "seed",
@@ -94,9 +94,16 @@ def test_evaluate_repeats_the_last_test(distvi: Distvi, finished: Path) -> None:
     assert "rmse" in distvi("evaluate", finished).out
 
 
-def test_evaluate_on_another_table(distvi: Distvi, finished: Path, numbers: Path) -> None:
-    answer = distvi("evaluate", finished, numbers, "--json")
+def test_evaluate_on_another_table(distvi: Distvi, finished: Path) -> None:
+    answer = distvi("evaluate", finished, write_table(Path("other.csv")), "--json")
     assert set(json.loads(answer.out)) >= {"rmse", "mnll"}
+
+
+def test_evaluate_on_the_run_s_own_data_takes_what_it_held_out(
+    distvi: Distvi, finished: Path, numbers: Path
+) -> None:
+    shown = distvi("evaluate", finished, "--json").out
+    assert distvi("evaluate", finished, numbers, "--json").out == shown
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

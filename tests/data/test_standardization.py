@@ -89,6 +89,13 @@ def test_inside_jit():
     np.testing.assert_allclose(x, scale.standardize_x(digits.test.x), rtol=1e-6)
 
 
+def test_another_number_of_columns_is_not_broadcast(seed: int):
+    one = examples(seed)
+    narrow = Standardization.learn(Examples(one.x[:, :1], one.y), Task.REGRESSION)
+    with pytest.raises(InputError, match=f"have {one.x.shape[1]} columns.*learnt on 1"):
+        narrow.standardize_x(one.x)
+
+
 def test_examples_of_different_length():
     with pytest.raises(ValueError, match="2 rows of inputs and 3 of targets"):
         Examples(np.zeros((2, 1), np.float32), np.zeros((3, 1), np.float32))

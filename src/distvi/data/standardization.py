@@ -61,7 +61,16 @@ class Standardization:
         return cls(x_shift, x_scale, y_shift, y_scale)
 
     def standardize_x(self, x: Any) -> Any:
-        """Inputs in standard units, float32; takes numpy and JAX arrays, also inside ``jit``."""
+        """Inputs in standard units, float32; takes numpy and JAX arrays, also inside ``jit``.
+
+        Raises:
+            InputError: another number of columns than the scales were learnt on.
+        """
+        if x.shape[-1] != len(self.x_shift):  # a single column would be broadcast
+            raise InputError(
+                f"the inputs have {x.shape[-1]} columns; the scales were learnt on "
+                f"{len(self.x_shift)}"
+            )
         return (x.astype(np.float32) - self.x_shift) / self.x_scale
 
     def standardize_y(self, y: Any) -> Any:
