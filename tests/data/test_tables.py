@@ -61,6 +61,25 @@ def test_numbers_as_classes_are_ordered_by_value(tmp_path: Path):
     np.testing.assert_array_equal(data.train.y, [2, 1, 0])
 
 
+def test_whole_decimals_are_classes_as_parquet_has_them(tmp_path: Path):
+    path = csv(tmp_path, "a,y\n1,1.0\n2,2.0\n3,1\n")
+    data = load(path, target="y", task=Task.CLASSIFICATION, test_indices=[2])
+    assert data.classes == ("1", "2")
+    _, y = load_inputs(csv(tmp_path, "a,y\n1,2.0\n2,1.0\n"), data.schema)
+    np.testing.assert_array_equal(y, [1, 0])
+
+
+def test_leading_zeros_are_kept(tmp_path: Path):
+    path = csv(tmp_path, "a,y\n1,007\n2,7\n3,007\n")
+    data = load(path, target="y", task=Task.CLASSIFICATION, test_indices=[2])
+    assert set(data.classes) == {"007", "7"}
+
+
+def test_real_numbers_are_no_classes(tmp_path: Path):
+    path = csv(tmp_path, "a,y\n1,0.25\n2,1.5\n3,2\n")
+    assert "not whole" in refusal(path, task=Task.CLASSIFICATION)
+
+
 def test_counts(tmp_path: Path):
     path = csv(tmp_path, "a,y\n1,0\n2,9\n3,4\n")
     data = load(path, target="y", task=Task.COUNT, test_indices=[2])
@@ -288,6 +307,34 @@ def test_inputs_with_targets_use_the_trained_classes(tmp_path: Path):
     path = csv(tmp_path, "a,y\n1,w\n1,x\n")
     with pytest.raises(InputError, match="row 2, column 'y' holds 'x', which is no class"):
         load_inputs(path, schema)
+
+
+@pytest.mark.parametrize(
+    ("array", "what"),
+    [
+        (np.array([[0.0, 1.0], [np.nan, 2.0]]), "row 2, column 'a' holds a missing value or NaN"),
+        (np.array([[0.0, 1e300]]), "row 1, column 'b' holds an infinite"),
+        (np.array([["1", "2"]]), "holds no numbers but <U1"),
+        (np.array([[1j, 2]]), "holds no numbers but complex128"),
+        (np.zeros((0, 2)), "the array is empty"),
+        (np.zeros((2, 3)), "rows of 2"),
+        (np.zeros(2), "rows of 2"),
+    ],
+)
+def test_arrays_that_cannot_be_predicted_for(tmp_path: Path, array: np.ndarray, what: str):
+    schema = Schema("t", Task.REGRESSION, ("a", "b"), ("y",))
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(InputError, match=r"x\.npy: ") as caught:
+        load_inputs(tmp_path / "x.npy", schema)
+    assert what in str(caught.value)
+
+
+def test_arrays_of_any_number_type_are_predicted_for(tmp_path: Path):
+    schema = Schema("t", Task.REGRESSION, ("a", "b"), ("y",))
+    for kind in (np.float64, np.int16, np.bool_):
+        np.save(tmp_path / "x.npy", np.array([[0, 1], [1, 0]], kind))
+        x, _ = load_inputs(tmp_path / "x.npy", schema)
+        np.testing.assert_array_equal(x, np.array([[0, 1], [1, 0]], np.float32))
 
 
 def test_a_missing_input(tmp_path: Path):

@@ -136,7 +136,7 @@ def class_numbers(
             row = np.flatnonzero(codes == code)[0]
             raise InputError(f"{where}: row {row + 1}, column {name!r} holds no label")
     if classes is None:
-        classes = sorted(labels, key=int if all(map(_is_integer, labels)) else None)
+        classes = sorted(labels, key=int if all(map(is_integer, labels)) else None)
         if len(classes) < 2:
             raise InputError(
                 f"{where}: column {name!r} holds only one class, {classes[0]!r}; there is nothing "
@@ -202,5 +202,6 @@ def near(name: str, known: Sequence[str]) -> str:
     return f" (known: {len(known)} names, the first {', '.join(known[:5])})"
 
 
-def _is_integer(label: str) -> bool:
+def is_integer(label: str) -> bool:
+    """Whether a label is a whole number, such as -3."""
     return label.removeprefix("-").isdecimal()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer
 
-from distvi.data.columns import near
+from distvi.data.columns import near, store
 from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.data.folder import SCHEMA_FILE, read_folder
 from distvi.data.idx import read_idx
@@ -20,6 +20,7 @@ from distvi.data.tables import FORMATS, read_table, read_table_inputs
 from distvi.errors import InputError
 
 _TABLES = (*FORMATS, ".npz")
+_BLOCK_CELLS = 1 << 20
 
 
 def load(
@@ -104,12 +105,25 @@ def load_inputs(path: str | Path, schema: Schema) -> tuple[np.ndarray, np.ndarra
     if suffix == ".npz":
         return read_npz_inputs(path, schema)
     x = map_npy(path) if suffix == ".npy" else read_idx(path)
-    x = x.reshape(len(x), -1) if x.ndim > 1 and x.size else x
-    if x.ndim != 2 or x.shape[1] != len(schema.inputs):
+    return _rows(x, schema, str(path)), None
+
+
+def _rows(x: np.ndarray, schema: Schema, where: str) -> np.ndarray:
+    """Rows without names: uint8 as they are, all else as checked float32."""
+    if x.dtype.kind not in "biuf":
+        raise InputError(f"{where}: holds no numbers but {x.dtype}")
+    if not x.size:
+        raise InputError(f"{where}: the array is empty: its shape is {x.shape}")
+    flat = x.reshape(len(x), -1) if x.ndim > 1 else x
+    if flat.ndim != 2 or flat.shape[1] != len(schema.inputs):
         raise InputError(
-            f"{path}: an array of shape {x.shape}; the model takes rows of {len(schema.inputs)}"
+            f"{where}: an array of shape {x.shape}; the model takes rows of {len(schema.inputs)}"
         )
-    return x, None
+    if flat.dtype == np.uint8:
+        return flat
+    step = max(1, _BLOCK_CELLS // flat.shape[1])
+    blocks = (flat[start : start + step] for start in range(0, len(flat), step))
+    return store(blocks, len(flat), schema.inputs, where)
 
 
 def _whole(

@@ -16,6 +16,7 @@ from distvi.data.columns import (
     check_targets,
     choose_task,
     class_numbers,
+    is_integer,
     store,
 )
 from distvi.data.dataset import Schema, Task
@@ -192,7 +193,7 @@ def _is_number(text: str | None) -> bool:
 def _targets(table: pa.Table, schema: Schema, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
     if schema.task is Task.CLASSIFICATION:
         name = schema.targets[0]
-        labels, codes = _encode(table.column(name), name, where)
+        labels, codes = _encode(table.column(name), name, where, schema.classes)
         return class_numbers(labels, codes, name, where, schema.classes or None)
     y = _numbers(table, schema.targets, where)
     if schema.task is Task.COUNT:
@@ -200,18 +201,36 @@ def _targets(table: pa.Table, schema: Schema, where: str) -> tuple[np.ndarray, t
     return y, ()
 
 
-def _encode(column: pa.ChunkedArray, name: str, where: str) -> tuple[list[str], np.ndarray]:
+def _encode(
+    column: pa.ChunkedArray, name: str, where: str, classes: Sequence[str]
+) -> tuple[list[str], np.ndarray]:
     if column.null_count:
         row = pc.index(column.is_null(), True).as_py()
         raise InputError(f"{where}: row {row + 1}, column {name!r} holds a missing value")
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if _is_text(column.type):
+        column = _decimals(column, classes)
     if pa.types.is_floating(column.type):
         column = _whole(column, name, where)
     encoded = column.dictionary_encode().unify_dictionaries().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.chunk(0)
     return [str(label) for label in encoded.dictionary.to_pylist()], encoded.indices.to_numpy()
+
+
+def _decimals(column: pa.ChunkedArray, classes: Sequence[str]) -> pa.ChunkedArray:
+    """Text as numbers if all of it is decimals, as a CSV of real numbers is read for its classes.
+
+    Whole numbers stay text (007 is a label of its own), and so do known classes.
+    """
+    labels = set(column.unique().to_pylist())
+    if labels <= set(classes) or all(map(is_integer, labels)):
+        return column
+    try:
+        return column.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return column
 
 
 def _whole(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
