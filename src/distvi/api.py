@@ -31,7 +31,7 @@ def train(
         set: Assignments such as ``"model.width=50"``.
         progress: Who is told how it goes; by default nobody. See `distvi.progress`.
         **settings: The command line's options, such as ``batch_size=500``, and whole tables,
-            such as ``model={"hidden_layers": 1}``.
+            such as ``model={"hidden_layers": 1}`` or ``model=DeepGPSettings(hidden_layers=1)``.
 
     Raises:
         InputError: the input is wrong; nothing has been written.

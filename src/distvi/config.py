@@ -28,7 +28,7 @@ from distvi.errors import InputError, nearest
 class Settings(BaseModel):
     """A table of settings: frozen, and closed to keys it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataSettings(Settings):
@@ -75,7 +75,7 @@ class TrainingSettings(Settings):
         gt=0,
         description="Examples per gradient; mesh: per update (default: 200, or all of fewer).",
     )
-    learning_rate: float = Field(default=0.01, gt=0, allow_inf_nan=False, description="Peak rate.")
+    learning_rate: float = Field(default=0.01, gt=0, description="Peak rate.")
     optimizer: str = Field(default="adam", description="Any optimizer of optax, by name.")
     optimizer_options: dict[str, float | bool | str | None] = Field(
         default={}, description="Further arguments of the optimizer: --optimizer-options.b1 0.8"
@@ -225,7 +225,8 @@ def resolve(
     Args:
         dataset: Name or path of the data set; may instead stand in the file.
         file: A TOML file with the tables of ``RunConfig``.
-        settings: Flat names (``batch_size``) or whole tables (``model={"width": 50}``).
+        settings: Flat names (``batch_size``), tables (``model={"width": 50}``), or settings
+            objects (``model=DeepGPSettings(width=50)``), which replace the whole table.
         assignments: Such as ``"model.width=50"``; the value is read as TOML, else as text.
 
     Raises:
@@ -237,7 +238,9 @@ def resolve(
     given = set(settings or {}) & set(_LENGTHS)
     _forget_length(table, given)
     for name, value in (settings or {}).items():
-        if name in RunConfig.model_fields and isinstance(value, Mapping):
+        if name in RunConfig.model_fields and isinstance(value, BaseModel):
+            table[name] = value.model_dump()
+        elif name in RunConfig.model_fields and isinstance(value, Mapping):
             table.setdefault(name, {}).update(value)
         elif name in SECTION_OF:
             table.setdefault(SECTION_OF[name], {})[name] = value

@@ -25,6 +25,7 @@ DEFAULT_BATCH_SIZE = 200
 
 # The noise of update u has the key fold_in(run's key, u); these two lie beyond any update.
 _INIT, _PREDICT = 2**32 - 1, 2**32 - 2
+MOST_GRADIENTS = _PREDICT - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +145,11 @@ def load_dataset(settings: DataSettings) -> Dataset:
         InputError: see `distvi.data.load`.
     """
     test_indices: Any = settings.test_indices
+    if settings.split is not None and not isinstance(test_indices, str):
+        raise InputError(
+            f"split is {settings.split}, which chooses a list of a file of test rows, but no such "
+            "file is given; add --test-indices FILE"
+        )
     if isinstance(test_indices, str):
         test_indices = data.read_test_indices(test_indices, settings.split)
     elif test_indices is not None:
@@ -206,9 +212,15 @@ def _resolve_lengths(
             f"the batch size is {batch_size}, but there are {n_train} training examples; "
             f"choose at most {n_train}"
         )
-    updates = training.updates or DEFAULT_UPDATES
+    updates: int | float = training.updates or DEFAULT_UPDATES
     if training.epochs is not None:
-        updates = max(1, round(training.epochs * n_train / (batch_size * gradients_per_update)))
+        updates = training.epochs * n_train / (batch_size * gradients_per_update)
+    if updates * gradients_per_update > MOST_GRADIENTS:
+        raise InputError(
+            f"the run would have {updates:.6g} updates of {gradients_per_update} gradients; a run "
+            f"has at most {MOST_GRADIENTS} gradients, so choose fewer epochs or updates"
+        )
+    updates = max(1, round(updates))
     defaults = {
         "evaluate_every": max(1, updates // 10),
         "report_every": max(1, updates // 200),

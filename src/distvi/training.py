@@ -98,7 +98,7 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
     if checkpoint.update == setup.updates and run.summary.get("status") == "done":
         progress.finished(path, run.summary)
         return run
-    counters = {name: checkpoint.counters.get(name, new) for name, new in _NEW_COUNTERS.items()}
+    counters = {name: checkpoint.counters[name] for name in _NEW_COUNTERS}
     engine = _engine(setup, params, opt_state, checkpoint.update, counters)
     rows = [row for row in run.metrics.to_pylist() if row["update"] <= checkpoint.update]
     return _Course(run, setup, engine, progress, counters, rows).go()
@@ -134,15 +134,14 @@ class _Course:
                 self._train()
             status = "done" if self.engine.update == self.setup.updates else "interrupted"
         except Diverged as error:
-            kept = checkpoints.updates(self.run.checkpoint_folder)[-1]
-            raise RunFailed(
-                f"{error}; the last good checkpoint is {self.run.checkpoint_folder / str(kept)}. "
-                "A lower learning rate is the usual cure"
-            ) from error
+            raise RunFailed(f"{error}; {self._kept()}") from error
         except Halted as error:
             self._checkpoint()
             where = self.run.checkpoint_folder / str(self.engine.update)
             raise RunFailed(f"{error}; the checkpoint is {where}") from error
+        except KeyboardInterrupt:  # the second signal does not wait for a checkpoint
+            status = "interrupted"
+            raise
         finally:
             self._write(status)
         if self.interruption.signum is not None and status == "interrupted":
@@ -150,6 +149,14 @@ class _Course:
         self._draw()
         self.progress.finished(self.run.path, self.run.summary)
         return self.run
+
+    def _kept(self) -> str:
+        """Of a run that diverged: where it can still be good, and what to do."""
+        kept = checkpoints.updates(self.run.checkpoint_folder)
+        if not kept:
+            return "no checkpoint was written: look for an extreme value in the [model] settings"
+        where = self.run.checkpoint_folder / str(kept[-1])
+        return f"the last good checkpoint is {where}. A lower learning rate is the usual cure"
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
@@ -332,7 +339,7 @@ def _newest_good(run: Run) -> checkpoints.Checkpoint:
     problems = []
     for update in reversed(found):
         try:
-            checkpoint = checkpoints.read(run.checkpoint_folder / str(update))
+            checkpoint = checkpoints.read(run.checkpoint_folder / str(update), _NEW_COUNTERS)
         except InputError as error:
             problems.append(error)
             continue

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from distvi.config import resolve, write_toml
 from distvi.errors import InputError
+from distvi.models.settings import DeepGPSettings
 
 VALUES = st.one_of(
     st.booleans(),
@@ -62,6 +63,13 @@ def test_both_lengths_at_once_are_refused() -> None:
 def test_an_unknown_keyword_is_refused_with_its_near_miss() -> None:
     with pytest.raises(InputError, match=r"unknown setting 'bach_size' .did you mean 'batch_size'"):
         resolve("digits", settings={"bach_size": 5})
+
+
+def test_settings_objects_are_tables(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[model]\nkind = 'bayesian_network'\nactivation = 'tanh'")
+    config = resolve("digits", file=file, settings={"model": DeepGPSettings(width=7)})
+    assert config.model == DeepGPSettings(width=7)
 
 
 def test_the_model_s_defaults_follow_its_kind() -> None:

@@ -1,5 +1,6 @@
 """A checkpoint is read back exactly as it was written, or refused by name."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -93,6 +94,26 @@ def test_damage_is_refused_by_the_file_s_name(tmp_path: Path, name: str, harm: s
         (path / name).write_bytes(harmed)
     with pytest.raises(InputError, match=name.replace(".", r"\.")):
         checkpoints.read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"update": 6}, "its update is 6, its folder's name 5"),
+        ({"update": "5"}, "its update is '5'"),
+        ({"update": None}, "it lacks 'update'"),
+        ({"sha256": None}, "it lacks 'sha256'"),
+        ({"sha256": []}, "holds no SHA-256"),
+        ({"time_s": None}, "it lacks 'time_s'"),
+    ],
+)
+def test_an_incomplete_state_is_refused(tmp_path: Path, change: dict, what: str) -> None:
+    path = write(tmp_path, 5)
+    state = json.loads((path / "state.json").read_text()) | change
+    kept = {name: value for name, value in state.items() if value is not None}
+    (path / "state.json").write_text(json.dumps(kept))
+    with pytest.raises(InputError, match=what):
+        checkpoints.read(path, ["time_s"])
 
 
 def test_another_configuration_s_checkpoint_is_refused(tmp_path: Path) -> None:

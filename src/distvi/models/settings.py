@@ -23,7 +23,9 @@ EstimatorName = Literal["local", "weights"]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     likelihood: LikelihoodName = "auto"
     """Observation model; ``auto`` follows from the task."""

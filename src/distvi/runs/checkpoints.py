@@ -1,13 +1,13 @@
 """Checkpoints: the training state after an update, written whole or not at all.
 
 ``checkpoints/UPDATE/`` holds ``params.safetensors``, ``optimizer.safetensors`` (each array under
-its path in the tree, such as ``layers/0/w_mean``) and ``state.json``: the update, counters, and
-the SHA-256 of the other two files. It is written under another name and then renamed.
+its path in the tree, such as ``layer_0/weights/mean``) and ``state.json``: the update, counters,
+and the SHA-256 of the other two files. It is written under another name and then renamed.
 """
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,13 +70,17 @@ def updates(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: Path, counters: Iterable[str] = ()) -> Checkpoint:
     """Read one checkpoint and verify it.
+
+    Args:
+        path: The checkpoint's folder, named by its update.
+        counters: Names that its counters must have.
 
     Raises:
         InputError: a file of it is absent, truncated or altered.
     """
-    state = read_json(path / "state.json")
+    state = _read_state(path / "state.json", counters)
     arrays = []
     for name in _ARRAYS:
         file = path / name
@@ -84,15 +88,28 @@ def read(path: Path) -> Checkpoint:
             content = file.read_bytes()
         except OSError as error:
             raise InputError(f"cannot read checkpoint {file}: {error.strerror}") from error
-        if hashlib.sha256(content).hexdigest() != state.get("sha256", {}).get(name):
+        if hashlib.sha256(content).hexdigest() != state["sha256"].get(name):
             raise InputError(f"checkpoint {file} is damaged: its SHA-256 is not the recorded one")
         try:
             arrays.append(load(content))
         except SafetensorError as error:
             raise InputError(f"checkpoint {file} is damaged: {error}") from error
-    if not isinstance(state.get("update"), int):
-        raise InputError(f"checkpoint {path / 'state.json'} is damaged: it names no update")
     return Checkpoint(state["update"], *arrays, counters=state)
+
+
+def _read_state(file: Path, counters: Iterable[str]) -> dict[str, Any]:
+    state = read_json(file)
+    missing = [name for name in ("update", "sha256", *counters) if name not in state]
+    if missing:
+        raise InputError(f"checkpoint {file} is damaged: it lacks '{missing[0]}'")
+    if not isinstance(state["update"], int) or str(state["update"]) != file.parent.name:
+        raise InputError(
+            f"checkpoint {file} is damaged: its update is {state['update']!r}, its folder's name "
+            f"{file.parent.name}"
+        )
+    if not isinstance(state["sha256"], dict):
+        raise InputError(f"checkpoint {file} is damaged: it holds no SHA-256 of the other files")
+    return state
 
 
 def flatten(tree: PyTree) -> dict[str, np.ndarray]:
