@@ -37,9 +37,9 @@ class Inputs(Protocol):
 class Predictor:
     """A model's predictions, in standardized units, chunk by chunk.
 
-    The memory it takes does not depend on how many points there are, nor, up to 25,000, on how
-    many samples. It compiles once: the last chunk is filled up to the common size, and the filling
-    is cut off again.
+    A chunk holds at most 25,000 points times samples (one point, where there are more samples),
+    so the memory it takes is bounded however many points there are. It compiles once: the last
+    chunk is filled up to the common size, and the filling is cut off again.
 
     Args:
         model: Whose ``predict`` is asked.

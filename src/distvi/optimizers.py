@@ -47,6 +47,11 @@ def build(
         optimizer = factory(learning_rate=learning_rate, **options)
         _try_out(optimizer)
     except (TypeError, ValueError, AttributeError) as error:
+        if "required keyword-only argument" in str(error):  # of its update: value, value_fn
+            raise InputError(
+                f"optimizer '{name}' needs values of the loss besides gradients, for a line search "
+                "or a step size, which no engine gives; use another, such as adam"
+            ) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"optimizer '{name}' cannot be used with {options}: {reason}") from error
     return optimizer

@@ -67,6 +67,10 @@ def predict(run: Run, inputs: Path, out: Path) -> int:
     """
     if out.suffix not in WRITERS:
         raise InputError(f"--out {out}: the name must end in {' or '.join(WRITERS)}")
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; name a file in it")
+    if out.resolve() == inputs.resolve():
+        raise InputError(f"--out {out} is the table of inputs; choose another file")
     x, _ = data.load_inputs(inputs, run.schema)
     predictor, params = load_predictor(run)
     blanks = np.zeros(len(x), np.int32)

@@ -124,19 +124,21 @@ def for_terminal() -> Progress:
     return Live() if sys.stderr.isatty() else Lines()
 
 
-def brief(metrics: Mapping[str, float]) -> str:
+def brief(metrics: Mapping[str, float | None]) -> str:
     """The two metrics that say most.
 
     Example:
+        >>> brief({"rmse": None, "mnll": None})
+        'RMSE n/a, MNLL n/a'
         >>> brief({"error_rate": 0.028, "mnll": 0.0912, "ece": 0.01})
         'error 2.80%, MNLL 0.0912'
     """
     quality = (
-        f"error {100 * metrics['error_rate']:.2f}%"
+        f"error {_number(metrics['error_rate'], '.2%')}"
         if "error_rate" in metrics
-        else f"RMSE {metrics['rmse']:.4g}"
+        else f"RMSE {_number(metrics['rmse'], '.4g')}"
     )
-    return f"{quality}, MNLL {metrics['mnll']:.4f}"
+    return f"{quality}, MNLL {_number(metrics['mnll'], '.4f')}"
 
 
 def result_table(summary: Mapping[str, Any]) -> Table:
@@ -145,11 +147,18 @@ def result_table(summary: Mapping[str, Any]) -> Table:
     table.add_column(justify="right", style="dim")
     table.add_column()
     for name, value in summary["test"].items():
-        table.add_row(name.replace("_", " "), f"{value:.4g}")
+        table.add_row(name.replace("_", " "), _number(value, ".4g"))
     rate = summary["examples_per_s"]
     speed = f"{summary['training_time_s']:.1f} s"
-    table.add_row("training", f"{summary['updates']} updates in {speed}, {rate:,.0f} examples/s")
+    table.add_row(
+        "training", f"{summary['updates']} updates in {speed}, {_number(rate, ',.0f')} examples/s"
+    )
     return table
+
+
+def _number(value: float | None, style: str) -> str:
+    """A metric; summary.json has null for one that is not finite."""
+    return "n/a" if value is None else format(value, style)
 
 
 def _say(line: str) -> None:

@@ -76,8 +76,8 @@ def test_bad_settings_in_a_file(distvi: Distvi, toml: str) -> None:
 
 
 BAD_TABLES = {
-    "": "",
-    "a,b,y\n": "",
+    "": "Empty CSV file",
+    "a,b,y\n": "the table is empty",
     "a,b,z\n1,2,3\n4,5,6\n": "'y'",
     "a,b,y\n1,2,3\n4,text,6\n7,8,9\n": "'b'",
     "a,b,y\n1,2,3\n4,nan,6\n7,8,9\n": "'b'",
@@ -198,6 +198,14 @@ def test_predict_for_other_columns(distvi: Distvi, finished: Path) -> None:
 @pytest.mark.parametrize("out", ["p.txt", "absent/p.csv"])
 def test_predict_to_a_bad_file(distvi: Distvi, finished: Path, numbers: Path, out: str) -> None:
     refused(distvi, out, "predict", finished, numbers, "--out", out)
+
+
+def test_predict_spares_its_inputs_and_folders(
+    distvi: Distvi, finished: Path, numbers: Path
+) -> None:
+    Path("folder.csv").mkdir()
+    refused(distvi, "is a folder", "predict", finished, numbers, "--out", "folder.csv")
+    refused(distvi, "is the table of inputs", "predict", finished, numbers, "--out", numbers)
 
 
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_is_the_optimizer_of_optax() -> None:
         ("scale_by_adam", {}, "unknown optimizer"),
         ("adam", {"b3": 1}, "no option 'b3'"),
         ("adam", {"b1": "big"}, "cannot be used with"),
-        ("lbfgs", {}, "cannot be used with"),
+        ("lbfgs", {}, "a line search or a step size, which no engine gives"),
     ],
 )
 def test_refused(name: str, options: dict, message: str) -> None:

@@ -15,6 +15,11 @@ def resume(run: Path, /, *, json: Json = False) -> None:
     from distvi import training  # imports JAX
     from distvi.progress import for_terminal
 
-    resumed = training.resume(run, for_terminal())
+    try:
+        resumed = training.resume(run, for_terminal())
+    except training.Interrupted as stop:
+        if json:
+            print_json(stop.run.summary)
+        raise
     if json:
         print_json(resumed.summary)

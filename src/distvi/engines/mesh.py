@@ -131,7 +131,7 @@ class Streamed:
     def advance(
         self, state: TrainState, first: int, until: int, interrupted: Callable[[], bool]
     ) -> tuple[TrainState, list[Float[np.ndarray, " updates"]]]:
-        """Updates ``first`` to ``until - 1``; see `Mesh.advance`."""
+        """Updates ``first`` to ``until - 1``; see `MeshEngine.advance`."""
         pending: deque[Array] = deque()
         values: list[np.ndarray] = []
         for update in range(first, until):
@@ -193,7 +193,7 @@ class Resident:
     def advance(
         self, state: TrainState, first: int, until: int, interrupted: Callable[[], bool]
     ) -> tuple[TrainState, list[Float[np.ndarray, " updates"]]]:
-        """Updates ``first`` to ``until - 1``; see `Mesh.advance`."""
+        """Updates ``first`` to ``until - 1``; see `MeshEngine.advance`."""
         values: list[np.ndarray] = []
         pending: deque[tuple[int, int, Array]] = deque()
         while pending or (first < until and not interrupted()):

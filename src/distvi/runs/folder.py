@@ -23,6 +23,7 @@ CONFIG, SUMMARY, METRICS, DATA, FIGURE = (
     "data.json",
     "figure.png",
 )
+RUNS = Path("runs")  # where runs without a folder of their own go
 _COLUMNS = ("update", "epoch", "examples", "training_time_s", "neg_elbo", "learning_rate")
 
 
@@ -164,9 +165,10 @@ def create(
     Raises:
         InputError: the folder holds a run already, or cannot be written.
     """
+    where = out or RUNS
     try:
         if out is None:
-            out = _next_free(Path("runs"), Path(schema.name).stem)
+            out = _next_free(RUNS, Path(schema.name).stem)
         else:
             check_new(out)
             out.mkdir(parents=True, exist_ok=True)
@@ -179,7 +181,7 @@ def create(
         toml = write_toml(config.model_dump())
         write_bytes(out / CONFIG, toml.encode())
     except OSError as error:
-        raise InputError(f"cannot write the run to {out}: {error.strerror}") from error
+        raise InputError(f"cannot write the run to {where}: {error.strerror}") from error
     return Run(out)
 
 
