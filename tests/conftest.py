@@ -4,12 +4,17 @@ import os
 import zlib
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 from jaxtyping import install_import_hook
 
 # Annotated shapes and types are checked in every call that a test makes.
 install_import_hook("distvi", "beartype.beartype")
+
+# No clocks, and the same examples every time.
+hypothesis.settings.register_profile("distvi", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("distvi")
 
 
 @pytest.fixture

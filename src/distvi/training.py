@@ -245,7 +245,7 @@ class _Course:
 
     def _write(self, status: str) -> None:
         self.run.write_metrics(self._table())
-        tests = [row for row in self._table() if "test_mnll" in row]
+        tests = [row for row in self._table() if row.get("test_mnll") is not None]
         last = tests[-1] if tests else {}
         test = {k.removeprefix("test_"): v for k, v in last.items() if k.startswith("test_")}
         summary = summarize(
