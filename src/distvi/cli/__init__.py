@@ -4,6 +4,8 @@ Exit status: 0 done, 1 the run failed, 2 the user's input was wrong, 128 + N sto
 (130 for Ctrl-C; a checkpoint was written). Errors take one line on standard error.
 """
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -42,6 +44,9 @@ def run(arguments: Sequence[str]) -> int:
         return complain(str(error), error.exit_status)
     except KeyboardInterrupt as error:
         return complain(str(error) or "interrupted", 128 + getattr(error, "signum", 2))
+    except BrokenPipeError:  # the reader has gone, as in: distvi evaluate RUN --json | head -1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # silent at exit, too
+        return 128 + signal.SIGPIPE
     return 0
 
 
