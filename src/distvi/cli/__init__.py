@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def complain(message: str, status: int) -> int:
     """Say what was wrong, in one line, and give the exit status back."""
-    print(f"distvi: error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    print(f"distvi: error: {' '.join(message.split())}", file=sys.stderr)
     return status
 
 

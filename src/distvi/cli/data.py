@@ -15,7 +15,7 @@ def list_() -> None:
     for entry in available():
         size = f"{entry.rows:>7} x {entry.inputs:<4}"
         line = f"{entry.name:10} {entry.task:15} {size} {entry.summary}"
-        print(line)  # noqa: T201
+        print(line)
 
 
 @app.command
@@ -38,7 +38,7 @@ def info(name: str, /) -> None:
         "files": ", ".join(file for file, _ in entry.files) or entry.table or "none",
     }
     for fact, value in facts.items():
-        print(f"{fact:8} {value}")  # noqa: T201
+        print(f"{fact:8} {value}")
 
 
 @app.command
@@ -52,7 +52,7 @@ def fetch(name: str, /, *, data_dir: Path | None = None, base_url: str | None = 
     """
     from distvi.data import fetch
 
-    print(fetch(name, data_dir, base_url=base_url))  # noqa: T201
+    print(fetch(name, data_dir, base_url=base_url))
 
 
 @app.command
@@ -83,4 +83,4 @@ def augment(
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("images", total=rows)
         made = augment(source, rows, out, seed, lambda done: bar.update(task, completed=done))
-    print(made)  # noqa: T201
+    print(made)

@@ -20,4 +20,4 @@ def evaluate(run: Path, dataset: str | None = None, /, *, json: Json = False) ->
         print_json(metrics)
         return
     for name, value in metrics.items():
-        print(f"{name:20} {value:.6g}")  # noqa: T201
+        print(f"{name:20} {value:.6g}")

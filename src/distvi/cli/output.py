@@ -11,4 +11,4 @@ Json = Annotated[bool, Parameter(name="--json")]
 
 def print_json(content: Mapping[str, Any]) -> None:
     """One JSON object."""
-    print(json.dumps(content, indent=2))  # noqa: T201
+    print(json.dumps(content, indent=2))

@@ -18,4 +18,4 @@ def predict(run: Path, inputs: Path, /, *, out: Path) -> None:
     from distvi import api  # imports JAX
 
     rows = api.predict(run, inputs, out)
-    print(f"{rows} predictions written to {out}", file=sys.stderr)  # noqa: T201
+    print(f"{rows} predictions written to {out}", file=sys.stderr)
