@@ -1,5 +1,6 @@
 """A run small enough for tests of everything around it: seven updates of a tiny deep GP."""
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -35,3 +36,15 @@ def write_table(path: Path, columns: str = "a,b,y", rows: int = 60) -> Path:
     lines = zip(*(values[name] for name in columns.split(",")), strict=True)
     path.write_text("\n".join([columns, *(",".join(map(str, line)) for line in lines)]) + "\n")
     return path
+
+
+def write_mnist(folder: Path, rows: int = 24) -> Path:
+    """The four files of MNIST, with so many images of 2 x 2 pixels and 3 classes in each part."""
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    for part in ("train", "t10k"):
+        images = struct.pack(">4B3I", 0, 0, 8, 3, rows, 2, 2) + rng.bytes(4 * rows)
+        labels = struct.pack(">4BI", 0, 0, 8, 1, rows) + bytes(n % 3 for n in range(rows))
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(images)
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(labels)
+    return folder

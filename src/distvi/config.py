@@ -44,10 +44,16 @@ class DataSettings(Settings):
     task: Literal["regression", "classification", "count"] | None = Field(
         default=None, description="What the target is; by default read off its values."
     )
-    test_fraction: float = Field(
-        default=0.1, gt=0, lt=1, description="Share of a table held out to test."
+    test_fraction: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of the rows held out to test, of data without a test part of their own "
+        "(default: 0.1).",
     )
-    split_seed: int = Field(default=0, ge=0, description="Seed of the split of a table.")
+    split_seed: int | None = Field(
+        default=None, ge=0, description="Seed of that choice of rows (default: 0)."
+    )
     test_indices: str | tuple[int, ...] | None = Field(
         default=None, description="Rows held out to test: a JSON file with lists of row numbers."
     )

@@ -116,7 +116,7 @@ def prepare(config: RunConfig, standardization: Standardization | None = None) -
     engine = config.engine.model_copy(update={"workers": len(devices)})
     if simulation:
         engine = _absolute_cluster(simulation.settings)
-    located = locate(config.data)
+    located = _resolve_split(locate(config.data), dataset)
     config = config.model_copy(update={"data": located, "training": training, "engine": engine})
     setup = Setup(
         config=config,
@@ -199,7 +199,20 @@ def make_predictor(
 
 def run_key(config: RunConfig) -> Array:
     """The key that all noise of a run is drawn from."""
-    return jax.random.key(config.training.seed)
+    # The kind whose two words `numerics.noise` takes, whatever kind JAX is told to prefer.
+    return jax.random.key(config.training.seed, impl="threefry2x32")
+
+
+def _resolve_split(settings: DataSettings, dataset: Dataset) -> DataSettings:
+    """Write out how the test rows were drawn, if they were."""
+    if not dataset.drawn:
+        return settings
+    fraction, seed = settings.test_fraction, settings.split_seed
+    drawn = {
+        "test_fraction": data.DEFAULT_TEST_FRACTION if fraction is None else fraction,
+        "split_seed": data.DEFAULT_SPLIT_SEED if seed is None else seed,
+    }
+    return settings.model_copy(update=drawn)
 
 
 def _resolve_lengths(
@@ -239,11 +252,12 @@ def _absolute_cluster(settings: EngineSettings) -> EngineSettings:
 
 
 def locate(settings: DataSettings) -> DataSettings:
-    """Paths that mean the same from any folder, so that run.toml repeats the run from there."""
-    paths = {}
-    for name in ("dataset", "data_dir", "test_indices"):
-        value = getattr(settings, name)
-        named = name == "dataset" and value in {entry.name for entry in data.available()}
-        if isinstance(value, str) and not named:
-            paths[name] = str(Path(value).resolve())
-    return settings.model_copy(update=paths)
+    """Paths that mean the same from any folder and shell, so that run.toml repeats the run."""
+    paths = {name: getattr(settings, name) for name in ("dataset", "data_dir", "test_indices")}
+    known = {entry.name: entry for entry in data.available()}
+    if entry := known.get(settings.dataset):
+        del paths["dataset"]
+        if entry.files or entry.table:
+            paths["data_dir"] = str(data.data_folder(settings.data_dir))
+    absolute = {n: str(Path(path).resolve()) for n, path in paths.items() if isinstance(path, str)}
+    return settings.model_copy(update=absolute)

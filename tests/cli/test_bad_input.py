@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import TINY, Distvi, write_table
+from tests.tiny import TINY, Distvi, write_mnist, write_table
 
 BAD_OPTIONS = {
     "--bach-size 3": "Unknown option: --bach-size. Did you mean --batch-size?",
@@ -106,13 +106,21 @@ def test_unknown_data(distvi: Distvi, name: str) -> None:
     "images", [b"", b"hello", struct.pack(">4B3I", 0, 0, 8, 3, 9, 2, 2) + bytes(5)]
 )
 def test_foreign_and_truncated_idx_files(distvi: Distvi, images: bytes) -> None:
-    folder = Path("mnist")
-    folder.mkdir()
-    labels = struct.pack(">4BI", 0, 0, 8, 1, 9) + bytes([0, 1, 2] * 3)
+    folder = write_mnist(Path("mnist"))
     for part in ("train", "t10k"):
         (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(labels)
+        (folder / f"{part}-images-idx3-ubyte").unlink()
     refused(distvi, "images-idx3-ubyte.gz", "train", "mnist", "--data-dir", ".", *TINY)
+
+
+@pytest.mark.parametrize(
+    "options", ["--test-fraction 0.1", "--split-seed 0", "--test-indices rows.json"]
+)
+def test_another_split_of_data_that_have_their_own(distvi: Distvi, options: str) -> None:
+    write_mnist(Path("mnist"))
+    Path("rows.json").write_text("[1, 2]")
+    message = "mnist: has its own test part, so leave the"
+    refused(distvi, message, "train", "mnist", "--data-dir", ".", *TINY, *options.split())
 
 
 def test_no_data_set(distvi: Distvi) -> None:

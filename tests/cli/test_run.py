@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import distvi as package
-from tests.tiny import MODEL, TINY, UPDATES, Distvi, write_table
+from tests.tiny import MODEL, TINY, UPDATES, Distvi, write_mnist, write_table
 
 FIELDS = {
     "status", "engine", "scheme", "workers", "servers", "batch_size", "learning_rate", "seed",
@@ -60,6 +60,28 @@ def test_run_toml_repeats_the_run(distvi: Distvi, finished: Path) -> None:
     assert distvi("train", "--config", finished / "run.toml", "--out", "again").status == 0
     assert newest_params(Path("again")) == newest_params(finished)
     assert Path("again/run.toml").read_text() == (finished / "run.toml").read_text()
+
+
+def test_a_run_finds_its_data_again_without_the_variable_that_named_their_folder(
+    distvi: Distvi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_mnist(Path("mnist"))
+    monkeypatch.setenv("DISTVI_DATA", ".")
+    answer = distvi("train", "mnist", *TINY, "--out", "run")
+    assert answer.status == 0, answer.err
+    monkeypatch.delenv("DISTVI_DATA")
+    config = tomllib.loads(Path("run/run.toml").read_text())
+    assert config["data"]["data_dir"] == str(Path.cwd())
+    assert not {"test_fraction", "split_seed"} & set(config["data"])
+    shutil.rmtree(f"run/checkpoints/{UPDATES}")
+    assert distvi("resume", "run").status == 0
+    assert distvi("evaluate", "run", "--json").status == 0
+    assert distvi("train", "--config", "run/run.toml", "--out", "again").status == 0
+
+
+def test_how_the_test_rows_were_drawn_is_written_out(finished: Path) -> None:
+    config = tomllib.loads((finished / "run.toml").read_text())
+    assert (config["data"]["test_fraction"], config["data"]["split_seed"]) == (0.1, 0)
 
 
 def test_json_is_alone_on_standard_output(distvi: Distvi, kinds: Path) -> None:

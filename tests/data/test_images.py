@@ -111,10 +111,18 @@ def test_mnist_without_files(tmp_path: Path):
         load("mnist", data_dir=tmp_path)
 
 
-def test_mnist_with_test_indices(tmp_path: Path, seed: int):
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"test_fraction": 0.1}, "test fraction"),
+        ({"split_seed": 0}, "split seed"),
+        ({"test_indices": [1]}, "list of test rows"),
+    ],
+)
+def test_mnist_with_another_split(tmp_path: Path, seed: int, options: dict, what: str):
     write_mnist(tmp_path, seed)
-    with pytest.raises(InputError, match="has its own test part"):
-        load("mnist", data_dir=tmp_path, test_indices=[1])
+    with pytest.raises(InputError, match=f"mnist: has its own test part, so leave the {what} out"):
+        load("mnist", data_dir=tmp_path, **options)
 
 
 def test_mnist_with_a_file_missing(tmp_path: Path, seed: int):

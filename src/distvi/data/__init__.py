@@ -2,13 +2,15 @@
 
 from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.data.deformation import augment
-from distvi.data.loading import load, load_inputs
-from distvi.data.registry import available, fetch, info
+from distvi.data.loading import DEFAULT_SPLIT_SEED, DEFAULT_TEST_FRACTION, load, load_inputs
+from distvi.data.registry import available, data_folder, fetch, info
 from distvi.data.sampling import batch_indices
 from distvi.data.splits import read_test_indices
 from distvi.data.standardization import Standardization
 
 __all__ = [
+    "DEFAULT_SPLIT_SEED",
+    "DEFAULT_TEST_FRACTION",
     "Dataset",
     "Examples",
     "Schema",
@@ -17,6 +19,7 @@ __all__ = [
     "augment",
     "available",
     "batch_indices",
+    "data_folder",
     "fetch",
     "info",
     "load",

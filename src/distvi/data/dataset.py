@@ -121,6 +121,7 @@ class Dataset:
         classes: Names of the classes in order; empty unless the task is classification.
         inputs: Names of the input columns.
         targets: Names of the target columns.
+        drawn: Whether the test part was drawn from the rows, by a fraction and a seed.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Dataset:
     classes: tuple[str, ...]
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
+    drawn: bool = False
 
     @property
     def schema(self) -> Schema:

@@ -19,6 +19,8 @@ from distvi.data.splits import check_test_indices, read_test_indices, split_by_f
 from distvi.data.tables import FORMATS, read_table, read_table_inputs
 from distvi.errors import InputError
 
+DEFAULT_TEST_FRACTION, DEFAULT_SPLIT_SEED = 0.1, 0
+
 _TABLES = (*FORMATS, ".npz")
 _BLOCK_CELLS = 1 << 20
 
@@ -29,8 +31,8 @@ def load(
     data_dir: str | Path | None = None,
     target: str | Sequence[str] | None = None,
     task: Task | None = None,
-    test_fraction: float = 0.1,
-    split_seed: int = 0,
+    test_fraction: float | None = None,
+    split_seed: int | None = None,
     test_indices: Integer[np.ndarray, " test"] | Sequence[int] | str | Path | None = None,
 ) -> Dataset:
     """A data set with its training and its test part.
@@ -43,8 +45,9 @@ def load(
         target: The target column or columns of a table; all other columns are inputs.
         task: What to predict from a table; None: classification if the target is text,
             regression otherwise.
-        test_fraction: How much of the rows to test on, where the data have no split of their own.
-        split_seed: Seed of that split.
+        test_fraction: How much of the rows to test on, where the data have no test part of their
+            own; None: 0.1.
+        split_seed: Seed of that split; None: 0.
         test_indices: The rows to test on instead, counted from 0; or a JSON file of them.
 
     Raises:
@@ -59,13 +62,13 @@ def load(
         test_indices = read_test_indices(test_indices)
     found = _whole(name_or_path, data_dir, target, task)
     if isinstance(found, Dataset):
-        if test_indices is not None:
-            raise InputError(f"{found.name}: has its own test part; test indices do not apply")
+        _refuse_split(found.name, test_fraction, split_seed, test_indices)
         _refuse_options(found.schema, target, task)
         return _checked(found)
     x, y, schema = found
     if test_indices is None:
-        test = split_by_fraction(len(x), test_fraction, split_seed)
+        fraction = DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction
+        test = split_by_fraction(len(x), fraction, split_seed or DEFAULT_SPLIT_SEED)
     else:
         test = check_test_indices(test_indices, len(x))
     training = np.ones(len(x), bool)
@@ -80,6 +83,7 @@ def load(
             classes=schema.classes,
             inputs=schema.inputs,
             targets=schema.targets,
+            drawn=test_indices is None,
         )
     )
 
@@ -197,6 +201,14 @@ def _digits() -> tuple[np.ndarray, np.ndarray, Schema]:
     classes = tuple(str(digit) for digit in range(10))
     schema = Schema("digits", Task.CLASSIFICATION, inputs, ("label",), classes)
     return pixels.astype(np.uint8), labels.astype(np.int32), schema
+
+
+def _refuse_split(name: str, fraction: object, seed: object, indices: object) -> None:
+    """Refuses another split where the data have their own."""
+    given = {"test fraction": fraction, "split seed": seed, "list of test rows": indices}
+    for what, value in given.items():
+        if value is not None:
+            raise InputError(f"{name}: has its own test part, so leave the {what} out")
 
 
 def _refuse_options(schema: Schema, target: str | Sequence[str] | None, task: Task | None) -> None:
