@@ -1,0 +1,205 @@
+"""The processes of a run: started, heard, replaced when they die, and all ended with the run."""
+
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from distvi.engines.local.child import Assignment
+from distvi.engines.local.messages import Message, receive, send
+
+_GOODBYE_S = 2.0
+"""For a process to end by itself, before it is killed."""
+
+
+@dataclass(eq=False)
+class Child:
+    """A process of the run.
+
+    Attributes:
+        role: ``worker`` or ``server``.
+        number: Which one.
+        start: How many have had this role and number before.
+        process: The process.
+        connection: To it.
+        log: The file with what it prints, if any.
+        started_s: When it was started, on the machine's clock.
+        is_ready: Whether it has said that it is.
+    """
+
+    role: str
+    number: int
+    start: int
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    log: Path | None
+    started_s: float
+    is_ready: bool = False
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.role} {self.number}"
+
+    def tell(self, message: Message) -> None:
+        """Send a message. One that has died does not hear it; its end is heard of in its turn."""
+        with contextlib.suppress(OSError):
+            send(self.connection, message)
+
+    def how_it_ended(self) -> str:
+        """In words."""
+        status = self.process.wait()
+        how = f"ended with status {status}" if status >= 0 else f"was killed by {_signal(-status)}"
+        return f"{self.name} (process {self.process.pid}) {how}" + (
+            f"; see {self.log}" if self.log else ""
+        )
+
+
+class Heard(NamedTuple):
+    """What came from a process; no message: it has ended."""
+
+    child: Child
+    message: Message | None
+
+
+@dataclass(eq=False)
+class Crew:
+    """All processes of a run.
+
+    Attributes:
+        logs: Folder for what they print; None: nowhere.
+        children: Those that live, by role and number.
+    """
+
+    logs: Path | None = None
+    children: dict[tuple[str, int], Child] = field(default_factory=dict)
+    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    _starts: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def start(self, assignment: Assignment, environment: Mapping[str, str]) -> Child:
+        """Start a process; it is ready when it says so."""
+        role, number = place = assignment.role, assignment.number
+        log = None if self.logs is None else self.logs / f"{role}-{number}.log"
+        ours, theirs = Pipe()
+        shared = {assignment.parameters, assignment.gradients, assignment.states}
+        shared |= {array[3] for array in (assignment.x, assignment.y)}
+        with contextlib.ExitStack() as stack:
+            output = subprocess.DEVNULL
+            if log is not None:
+                log.parent.mkdir(parents=True, exist_ok=True)
+                output = stack.enter_context(log.open("ab"))
+            process = subprocess.Popen(
+                [sys.executable, "-m", "distvi.engines.local.child", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **environment},
+                pass_fds=[theirs.fileno(), *(shared - {-1})],
+                start_new_session=True,  # the terminal's Ctrl-C is for the main process
+            )
+        theirs.close()
+        start = self._starts.get(place, 0)
+        self._starts[place] = start + 1
+        child = Child(role, number, start, process, ours, log, time.perf_counter())
+        with contextlib.suppress(OSError):
+            ours.send_bytes(json.dumps(assignment).encode())
+        self.children[place] = child
+        self._selector.register(ours, selectors.EVENT_READ, child)
+        return child
+
+    def hear(self, timeout_s: float) -> Iterator[Heard]:
+        """What has come from all processes, after waiting for at most so long for something."""
+        for key, _ in self._selector.select(max(timeout_s, 0.0)):
+            child: Child = key.data
+            if self.children.get((child.role, child.number)) is not child:
+                continue  # ended while another was listened to
+            try:
+                message = receive(child.connection)
+            except (EOFError, OSError):
+                self.forget(child)
+                message = None
+            yield Heard(child, message)
+
+    def forget(self, child: Child) -> None:
+        """A process has ended, or is ended here and now."""
+        if self.children.get((child.role, child.number)) is child:
+            del self.children[child.role, child.number]
+            self._selector.unregister(child.connection)
+            child.connection.close()
+        with contextlib.suppress(ProcessLookupError):
+            child.process.kill()
+        child.process.wait()
+
+    def of(self, role: str) -> list[Child]:
+        """Those of a role that live, in order."""
+        found = [child for child in self.children.values() if child.role == role]
+        return sorted(found, key=lambda child: child.number)
+
+    def end(self) -> None:
+        """End all; nothing is left when this returns."""
+        children = list(self.children.values())
+        for child in children:
+            self._selector.unregister(child.connection)
+            child.connection.close()  # they end when they see that
+        self.children.clear()
+        until_s = time.perf_counter() + _GOODBYE_S
+        for child in children:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(max(0.0, until_s - time.perf_counter()))
+            child.process.kill()
+            child.process.wait()
+
+
+def cores() -> list[int]:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def gpus() -> list[str]:
+    """NVIDIA devices that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name and name != "-1"]
+    if shutil.which("nvidia-smi") is None or os.environ.get("JAX_PLATFORMS") == "cpu":
+        return []
+    asked = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=30)
+    return answer.stdout.split() if answer.returncode == 0 else []
+
+
+def worker_environment(number: int, devices: list[str]) -> dict[str, str]:
+    """One thread for a worker, and one of the devices from ``gpus`` where there are some."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+    environment = {"XLA_FLAGS": flags, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    if devices:
+        environment |= {
+            "CUDA_VISIBLE_DEVICES": devices[number % len(devices)],
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # the main process evaluates on one of them
+        }
+    return environment
+
+
+def server_environment() -> dict[str, str]:
+    """A server computes on the CPU, with one thread."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+    return {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

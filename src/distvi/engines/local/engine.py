@@ -1,0 +1,312 @@
+"""Training with workers and servers that are processes of this machine."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from distvi.engines.base import Halted, Params, Problem, TrainState
+from distvi.engines.local.arena import Slots, share
+from distvi.engines.local.child import Assignment
+from distvi.engines.local.crew import (
+    Child,
+    Crew,
+    cores,
+    gpus,
+    server_environment,
+    worker_environment,
+)
+from distvi.engines.local.orders import Versions
+from distvi.engines.local.parts import state_pieces
+from distvi.engines.local.recipe import Recipe, shards_of
+from distvi.engines.local.transport import Limits, LocalTransport, Member
+from distvi.engines.local.watch import ServerNow, Snapshot, Watch, WorkerNow
+from distvi.engines.simulated.record import Record, describe_staleness
+from distvi.engines.simulated.timeline import Span
+from distvi.parameters import layout_of
+from distvi.protocol import Observer, Rules, initial_state
+from distvi.protocol import drive as drive_protocol
+
+
+class Processes(NamedTuple):
+    """How a run is spread over processes.
+
+    Attributes:
+        workers: How many compute gradients.
+        servers: How many share the parameters.
+        placement: Which server holds what.
+        lot: Gradients that most updates are made of: programs for those are compiled at the start.
+        pin: Whether each worker has a core to itself, where there are enough.
+        limits: In time, and of replacements.
+        cache: Folder of compiled programs, which are compiled once for all; None: none is kept.
+    """
+
+    workers: int
+    servers: int
+    placement: str = "ranges"
+    lot: int = 1
+    pin: bool = True
+    limits: Limits = Limits()
+    cache: Path | None = None
+
+
+class LocalEngine:
+    """Training with processes of this machine; see `distvi.engines.base.Engine`.
+
+    Processes are started when the ``with`` block is entered and ended when it is left. Batches and
+    noise are those of `distvi.engines.simulated.SimulatedEngine`.
+
+    Args:
+        problem: What to optimize; ``batch_size`` is that of one gradient.
+        params: Parameters to start from.
+        rules: The scheme and the limits.
+        recipe: Builds the same problem in the processes.
+        processes: How many of them, and how they are run.
+        opt_state: Of the unsharded optimizer, to go on from.
+        update: Updates that have been made already.
+        counts: What ``counts`` said after those.
+
+    Raises:
+        InputError: there are more servers than parameters, or the optimizer cannot work on them
+            in parts.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        params: Params,
+        rules: Rules,
+        recipe: Recipe,
+        processes: Processes,
+        *,
+        opt_state: Any = None,
+        update: int = 0,
+        counts: Mapping[str, Any] | None = None,
+    ) -> None:
+        counts = counts or {}
+        self.observers: list[Observer] = []
+        self.logs: Path | None = None
+        self._recipe, self._processes, self._rules = recipe, processes, rules
+        self._batch_size = problem.batch_size
+        self._examples = problem.examples
+        self._layout = layout_of(params)
+        self._shards = shards_of(problem, self._layout, processes)
+        self._pieces, state_bytes = state_pieces(self._shards)
+        self._parameters = Slots(4 * self._layout.size)
+        self._gradients = Slots(4 * self._layout.size)
+        self._states = Slots(state_bytes)
+        self._record = Record(counts)
+        self._before = {name: int(counts.get(name, 0)) for name in ("pushed", "pulled")}
+        self._start_s = 0.0
+        placement = self._shards.placement
+        self.watch = Watch(
+            [WorkerNow(number) for number in range(processes.workers)],
+            [ServerNow(number, size) for number, size in enumerate(placement.bytes)],
+        )
+        first_batch = self._record.used // processes.workers
+        self._transport = LocalTransport(
+            crew=Crew(),
+            start=self._start,
+            limits=processes.limits,
+            versions=Versions(update),
+            members=[Member(batch=first_batch) for _ in range(processes.workers)],
+            batch_size=problem.batch_size,
+            servers=processes.servers,
+            watch=self.watch,
+        )
+        self._write(params, opt_state)
+        self._state = initial_state(rules, version=update, examples=self.examples)
+
+    # The numbers
+
+    def _write(self, params: Params, opt_state: Any) -> None:
+        flat = self._layout.flatten(params)
+        transport = self._transport
+        np.copyto(self._parameters.floats(transport.versions.slot), np.asarray(flat))
+        shards = self._shards
+        states = jax.jit(shards.init)(flat) if opt_state is None else shards.scatter(opt_state)
+        slot = self._states.bytes(transport.state_slot)
+        for pieces, state in zip(self._pieces, states, strict=True):
+            for piece, leaf in zip(pieces, jax.tree.leaves(state), strict=True):
+                piece.view(slot)[...] = leaf
+
+    @property
+    def state(self) -> TrainState:
+        """The state after ``update`` updates."""
+        transport = self._transport
+        flat = jnp.array(self._parameters.floats(transport.versions.slot))
+        slot = self._states.bytes(transport.state_slot)
+        like = jax.eval_shape(self._shards.init, flat)
+        leaves = [[jnp.array(piece.view(slot)) for piece in own] for own in self._pieces]
+        states = tuple(
+            jax.tree.unflatten(jax.tree.structure(tree), own)
+            for tree, own in zip(like, leaves, strict=True)
+        )
+        return TrainState(self._layout.unflatten(flat), self._shards.gather(states))
+
+    # What it has done
+
+    @property
+    def update(self) -> int:
+        """Updates made since the run began."""
+        return self._transport.versions.newest
+
+    @property
+    def examples(self) -> int:
+        """Examples in all updates since the run began."""
+        return self._record.used * self._batch_size
+
+    @property
+    def compile_time_s(self) -> float:
+        """Time that the compiler took in the slowest process."""
+        return self.watch.compile_time_s
+
+    @property
+    def waiting_s(self) -> float:
+        """Time in which a worker did not compute, in the mean over the workers."""
+        return 0.0
+
+    def now_s(self) -> float:
+        """Wall-clock time, without the time in which processes were started."""
+        return time.perf_counter() - self._start_s
+
+    @property
+    def spans(self) -> list[Span]:
+        """What the processes did lately, or all of it if ``keep_timeline`` was called."""
+        return list(self.watch.spans)
+
+    def keep_timeline(self) -> None:
+        """Keep all spans, for a file."""
+        self.watch.keep_all()
+
+    def snapshot(self) -> Snapshot:
+        """What the processes do at this moment."""
+        return self.watch.snapshot()
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the gradients so far."""
+        pushed = self._before["pushed"] + self.watch.pushes
+        pulled = self._before["pulled"] + self.watch.pulls
+        return self._record.as_json() | {"pushed": pushed, "pulled": pulled}
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """Its fields of summary.json."""
+        counts, placement = self.counts, self._shards.placement
+        return {
+            "clock": "wall",
+            "workers": self._processes.workers,
+            "servers": self._processes.servers,
+            "scheme": self._rules.scheme.name,
+            "placement": placement.name,
+            "gradients_used": self._record.used,
+            "gradients_refused": self._record.refused,
+            "gradients_cancelled": self._record.cancelled,
+            "examples": self.examples,
+            "staleness": describe_staleness(self._record.staleness),
+            "bytes": {
+                "pushed": counts["pushed"] * sum(placement.bytes),
+                "pulled": counts["pulled"] * sum(placement.bytes),
+                "largest_server_share": placement.largest_share,
+            },
+            "processes_replaced": self._transport.replaced,
+            "incidents": list(self.watch.incidents),
+        }
+
+    # What it does
+
+    def advance(
+        self, until: int, interrupted: Callable[[], bool] = lambda: False
+    ) -> Float[np.ndarray, " updates"]:
+        """Make updates up to number ``until``; see `distvi.engines.base.Engine`.
+
+        Raises:
+            Halted: the run cannot go on; the state is that of the last update.
+        """
+        transport = self._transport
+        transport.interrupted, transport.neg_elbos = interrupted, []
+        self._begin()
+        transport.go_on()
+        try:
+            self._state = drive_protocol(
+                self._rules,
+                transport,
+                state=self._state,
+                observers=(self._record, *self.observers),
+                pause=lambda state: state.version >= until or interrupted(),
+            )
+            transport.settle()
+        finally:
+            transport.pause()
+        if self._state.outcome is not None and self.update < until and not interrupted():
+            raise Halted(transport.end)
+        return np.asarray(transport.neg_elbos, np.float32)
+
+    def _begin(self) -> None:
+        """Wait for the processes, the first time."""
+        before_s = time.perf_counter()
+        self._transport.begin()
+        self._start_s += time.perf_counter() - before_s
+
+    def __enter__(self) -> "LocalEngine":
+        workers = range(self._processes.workers)
+        servers = range(self._processes.servers)
+        self._transport.crew.logs = self.logs
+        if self._processes.cache is not None:
+            self._processes.cache.mkdir(parents=True, exist_ok=True)
+        self._x, self._y = share(self._examples.x), share(self._examples.y)
+        self._cores, self._gpus = cores(), gpus()
+        for worker in workers:
+            self._start("worker", worker)
+        for server in servers:
+            self._start("server", server)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._transport.crew.end()
+
+    def _start(self, role: str, number: int) -> Child:
+        is_worker = role == "worker"
+        environment = worker_environment(number, self._gpus) if is_worker else server_environment()
+        assignment = self._assignment(role, number)
+        child = self._transport.crew.start(assignment, environment)
+        self.watch.started(child)
+        return child
+
+    def _assignment(self, role: str, number: int) -> Assignment:
+        processes = self._processes
+        batch = self._transport.members[number].batch if role == "worker" else 0
+        return Assignment(
+            role=role,
+            number=number,
+            workers=processes.workers,
+            servers=processes.servers,
+            placement=processes.placement,
+            recipe=(self._recipe.factory, self._recipe.settings),
+            x=tuple(self._x),
+            y=tuple(self._y),
+            parameters=self._parameters.descriptor,
+            gradients=self._gradients.descriptor,
+            states=self._states.descriptor,
+            cores=self._cores_of(role, number),
+            first_batch=batch,
+            lot=processes.lot,
+            cache=str(processes.cache or ""),
+            main=os.getpid(),
+            path=tuple(entry or os.getcwd() for entry in sys.path),
+        )
+
+    def _cores_of(self, role: str, number: int) -> tuple[int, ...]:
+        """A core for each worker, and the rest for the servers; empty: wherever there is time."""
+        workers = self._processes.workers
+        if not self._processes.pin or self._gpus or workers > len(self._cores):
+            return ()
+        return (self._cores[number],) if role == "worker" else tuple(self._cores[workers:])

@@ -1,0 +1,144 @@
+"""What the processes of one run say to each other: small typed messages, never numbers by weight.
+
+A message is a NamedTuple of plain values and travels as one line of JSON. The parameters,
+gradients and optimizer states that it speaks of lie in shared memory and are named by slot.
+"""
+
+import json
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+# From the main process to a worker
+
+
+class Compute(NamedTuple):
+    """An order for one gradient.
+
+    Attributes:
+        order: Its number; the answer carries it.
+        parameters: Slot to read.
+        gradient: Slot to write.
+        batch: Which of the worker's batches.
+    """
+
+    order: int
+    parameters: int
+    gradient: int
+    batch: int
+
+
+class Abandon(NamedTuple):
+    """An order's gradient is not wanted any more."""
+
+    order: int
+
+
+# From a worker
+
+
+class Computed(NamedTuple):
+    """A gradient is completely in its slot, or is of no use.
+
+    Attributes:
+        order: Which order it answers.
+        neg_elbo: Of the batch, in nats.
+        is_finite: Whether that and the whole gradient are.
+        received_s: When the order came, on the machine's clock; the following times too.
+        started_s: When computing began.
+        computed_s: When it was over.
+        pushed_s: When the gradient was in its slot.
+    """
+
+    order: int
+    neg_elbo: float
+    is_finite: bool
+    received_s: float
+    started_s: float
+    computed_s: float
+    pushed_s: float
+
+
+class Abandoned(NamedTuple):
+    """An order was given up; its slots are not touched any more."""
+
+    order: int
+
+
+# From the main process to a server
+
+
+class Apply(NamedTuple):
+    """An order for one update of the server's part.
+
+    Attributes:
+        version: Of the result.
+        source: Slot of the parameters to read.
+        target: Slot of the parameters to write.
+        source_state: Slot of the optimizer's state to read.
+        target_state: Slot of the optimizer's state to write.
+        gradients: Slots, in the order of their sum.
+        factors: Of each of them.
+        rate: Factor of the learning rate.
+    """
+
+    version: int
+    source: int
+    target: int
+    source_state: int
+    target_state: int
+    gradients: tuple[int, ...]
+    factors: tuple[float, ...]
+    rate: float
+
+
+# From a server
+
+
+class Applied(NamedTuple):
+    """The server's part of a version is completely in its slots."""
+
+    version: int
+    started_s: float
+    ended_s: float
+
+
+# From both
+
+
+class Ready(NamedTuple):
+    """A process has prepared and compiled everything."""
+
+    compile_time_s: float
+
+
+class Failed(NamedTuple):
+    """A process has met an exception and ends."""
+
+    traceback: str
+
+
+Message = Compute | Abandon | Computed | Abandoned | Apply | Applied | Ready | Failed
+
+_KINDS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (Compute, Abandon, Computed, Abandoned, Apply, Applied, Ready, Failed)
+}
+
+
+def send(connection: Connection, message: Message) -> None:
+    """Send a message.
+
+    Raises:
+        OSError: the other process has gone.
+    """
+    connection.send_bytes(json.dumps([type(message).__name__, *message]).encode())
+
+
+def receive(connection: Connection) -> Message:
+    """Wait for the next message.
+
+    Raises:
+        EOFError, OSError: the other process has gone.
+    """
+    kind, *fields = json.loads(connection.recv_bytes())
+    return _KINDS[kind](*fields)

@@ -1,0 +1,156 @@
+"""Who may touch which slot: the life of an order's parameters and gradient, without any numbers.
+
+A slot is given out again only when nobody can touch it any more. A worker may read and write the
+slots of an order until it has answered or its process is dead, whatever the protocol has decided
+meanwhile: a worker that was stopped and dismissed wakes up in the middle of its gradient.
+"""
+
+from dataclasses import dataclass
+
+from distvi.engines.local.arena import FreeSlots
+from distvi.protocol import SendParameters, Ticket
+
+Key = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class Order:
+    """One order for a gradient.
+
+    Attributes:
+        number: Its number among all orders of the run.
+        command: What the protocol said.
+        size: Examples in the gradient's batch.
+        parameters: The slot that its worker reads.
+        gradient: The slot that its worker writes.
+        answered: Whether the worker is done with both slots.
+        decided: Whether the protocol is done with the gradient.
+        neg_elbo: What the worker found.
+    """
+
+    number: int
+    command: SendParameters
+    size: int
+    parameters: int
+    gradient: int
+    answered: bool = False
+    decided: bool = False
+    neg_elbo: float = float("nan")
+
+    @property
+    def ticket(self) -> Ticket:
+        """The ticket of its gradient."""
+        command = self.command
+        return Ticket(
+            command.worker, command.incarnation, command.sequence, command.version, self.size
+        )
+
+
+class Versions:
+    """Slots of the versions of the parameters that somebody may still read.
+
+    Args:
+        version: The first.
+    """
+
+    def __init__(self, version: int) -> None:
+        self._free = FreeSlots("versions of the parameters")
+        self._readers: dict[int, int] = {}
+        self.newest, self.slot = version, self.claim()
+
+    def claim(self) -> int:
+        """A slot for a new version, with one reader: whoever claimed it."""
+        slot = self._free.take()
+        self._readers[slot] = 1
+        return slot
+
+    def read(self) -> int:
+        """The newest version's slot, for one more reader."""
+        self._readers[self.slot] += 1
+        return self.slot
+
+    def release(self, slot: int) -> None:
+        """One reader fewer."""
+        self._readers[slot] -= 1
+        if not self._readers[slot]:
+            del self._readers[slot]
+            self._free.give_back(slot)
+
+    def publish(self, version: int, slot: int) -> None:
+        """A slot that was claimed is complete: it is the newest version."""
+        self.release(self.slot)
+        self.newest, self.slot = version, slot
+
+    @property
+    def used(self) -> int:
+        """Slots in use."""
+        return self._free.used
+
+
+class Orders:
+    """All orders of which a slot is in use.
+
+    Args:
+        versions: Of the parameters.
+    """
+
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions
+        self._free = FreeSlots("gradients")
+        self._count = 0
+        self._by_number: dict[int, Order] = {}
+        self._by_key: dict[Key, Order] = {}
+
+    def open(self, command: SendParameters, size: int) -> Order:
+        """A new order on the newest version."""
+        self._count += 1
+        parameters, gradient = self._versions.read(), self._free.take()
+        order = Order(self._count, command, size, parameters, gradient)
+        self._by_number[order.number] = order
+        self._by_key[command.worker, command.incarnation, command.sequence] = order
+        return order
+
+    def answer(self, number: int) -> Order:
+        """The worker will not touch the order's slots any more."""
+        order = self._by_number[number]
+        order.answered = True
+        self._versions.release(order.parameters)
+        self._close(order)
+        return order
+
+    def decide(self, key: Key) -> Order | None:
+        """The protocol has no more use for the gradient."""
+        order = self._by_key.get(key)
+        if order is not None:
+            order.decided = True
+            self._close(order)
+        return order
+
+    def decide_all(self, worker: int, incarnation: int) -> None:
+        """The orders on which an incarnation still computes have ended with it."""
+        for order in self.unanswered(worker, incarnation):
+            self.decide(order.ticket.key)
+
+    def unanswered(self, worker: int, incarnation: int | None = None) -> list[Order]:
+        """Orders whose slots a worker may still touch."""
+        return [
+            order
+            for order in self._by_number.values()
+            if order.command.worker == worker
+            and not order.answered
+            and incarnation in (None, order.command.incarnation)
+        ]
+
+    def of(self, ticket: Ticket) -> Order:
+        """The order of a gradient that has not been decided."""
+        return self._by_key[ticket.key]
+
+    def _close(self, order: Order) -> None:
+        if order.answered and order.decided:
+            self._free.give_back(order.gradient)
+            del self._by_number[order.number], self._by_key[order.ticket.key]
+
+    @property
+    def used(self) -> int:
+        """Gradient slots in use."""
+        return self._free.used

@@ -1,0 +1,57 @@
+"""Where each server's parameters and optimizer state lie in a slot."""
+
+from dataclasses import dataclass
+from math import prod
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from distvi.parameters import Shard, Shards
+
+_ALIGNMENT = 64  # where XLA takes an array as it lies
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """An array in a slot.
+
+    Attributes:
+        start: Its first byte.
+        shape: Its shape, row-major.
+        dtype: Its type.
+    """
+
+    start: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def stop(self) -> int:
+        """The byte after its last."""
+        return self.start + prod(self.shape) * self.dtype.itemsize
+
+    def view(self, slot: np.ndarray) -> np.ndarray:
+        """The array in a slot, given as bytes."""
+        return slot[self.start : self.stop].view(self.dtype).reshape(self.shape)
+
+
+def parameter_pieces(shard: Shard) -> list[Piece]:
+    """Where the leaves of ``shard.take(flat)`` lie in the flat vector of a slot."""
+    numbers = np.arange(shard.layout.size)
+    leaves = jax.tree.leaves(shard.take(numbers))  # pyright: ignore[reportArgumentType]
+    return [Piece(4 * int(leaf.ravel()[0]), leaf.shape, np.dtype(np.float32)) for leaf in leaves]
+
+
+def state_pieces(shards: Shards) -> tuple[list[list[Piece]], int]:
+    """Where each server's leaves of the optimizer's state lie in a slot, and the slot's bytes."""
+    flat = jax.ShapeDtypeStruct((shards.layout.size,), jnp.float32)
+    pieces: list[list[Piece]] = []
+    end = 0
+    for state in jax.eval_shape(shards.init, flat):
+        own = []
+        for leaf in jax.tree.leaves(state):
+            own.append(Piece(end, leaf.shape, np.dtype(leaf.dtype)))
+            end = -(-own[-1].stop // _ALIGNMENT) * _ALIGNMENT
+        pieces.append(own)
+    return pieces, end

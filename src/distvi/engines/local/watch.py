@@ -1,0 +1,164 @@
+"""What every process is doing: for the live view, the timeline and the summary."""
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from distvi.engines.local.crew import Child
+from distvi.engines.local.messages import Applied, Computed, Ready
+from distvi.engines.local.orders import Order
+from distvi.engines.simulated.timeline import Span
+from distvi.protocol import Dismiss
+
+_RECENT_SPANS = 4096
+
+
+@dataclass(slots=True)
+class WorkerNow:
+    """A worker at this moment.
+
+    Attributes:
+        number: Which one.
+        state: ``starting``, ``waiting``, ``computing``, ``dismissed`` or ``gone``.
+        process: Its process's number; 0: none.
+        gradients: That it has delivered.
+        staleness: Of the last of them, in updates; None before the first.
+        replaced: Times that its process was replaced.
+        computing_s: Time in which it computed.
+    """
+
+    number: int
+    state: str = "starting"
+    process: int = 0
+    gradients: int = 0
+    staleness: int | None = None
+    replaced: int = 0
+    computing_s: float = 0.0
+    asked: int = 0
+    last_s: float = 0.0
+
+
+@dataclass(slots=True)
+class ServerNow:
+    """A server at this moment.
+
+    Attributes:
+        number: Which one.
+        bytes: Of parameters that it holds.
+        state: ``starting``, ``ready`` or ``gone``.
+        process: Its process's number.
+        updates: That it has made.
+        replaced: Times that its process was replaced.
+        applying_s: Time in which it worked.
+    """
+
+    number: int
+    bytes: int
+    state: str = "starting"
+    process: int = 0
+    updates: int = 0
+    replaced: int = 0
+    applying_s: float = 0.0
+
+
+class Snapshot(NamedTuple):
+    """All processes at one moment."""
+
+    workers: tuple[WorkerNow, ...]
+    servers: tuple[ServerNow, ...]
+
+
+@dataclass(eq=False)
+class Watch:
+    """Told by the transport.
+
+    Attributes:
+        workers: All of them.
+        servers: All of them.
+        spans: Everything that took time, if it is kept; else the last of it.
+        incidents: What went wrong and was mended, one line each.
+    """
+
+    workers: list[WorkerNow]
+    servers: list[ServerNow]
+    spans: deque[Span] = field(default_factory=lambda: deque(maxlen=_RECENT_SPANS))
+    incidents: list[str] = field(default_factory=list)
+    compile_time_s: float = 0.0
+    pushes: int = 0
+    pulls: int = 0
+
+    def keep_all(self) -> None:
+        """Keep every span from now on."""
+        self.spans = deque(self.spans)
+
+    def snapshot(self) -> Snapshot:
+        """Copies, for whoever draws them."""
+        return Snapshot(
+            tuple(replace(worker) for worker in self.workers),
+            tuple(replace(server) for server in self.servers),
+        )
+
+    def started(self, child: Child) -> None:
+        """A process was started."""
+        now = self._of(child)
+        now.state, now.process, now.replaced = "starting", child.process.pid, child.start
+
+    def ready(self, child: Child, message: Ready) -> None:
+        """It is ready."""
+        self._of(child).state = "waiting" if child.role == "worker" else "ready"
+        self.compile_time_s = max(self.compile_time_s, message.compile_time_s)
+
+    def died(self, child: Child, how: str) -> None:
+        """It has ended."""
+        now = self._of(child)
+        now.state, now.process = "gone", 0
+        if isinstance(now, WorkerNow):
+            now.asked = 0
+        if how:
+            self.incidents.append(how)
+
+    def dismissed(self, command: Dismiss) -> None:
+        """A worker was silent for too long."""
+        self.workers[command.worker].state = "dismissed"
+        self.incidents.append(f"worker {command.worker} was dismissed: {command.reason}")
+
+    def sent(self, order: Order) -> None:
+        """A worker was asked for a gradient."""
+        now = self.workers[order.command.worker]
+        now.state, now.asked = "computing", now.asked + 1
+        self.pulls += 1
+
+    def computed(self, worker: int, order: Order, message: Computed, newest: int) -> None:
+        """A worker has delivered a gradient."""
+        now = self.workers[worker]
+        now.asked = max(0, now.asked - 1)
+        now.state = "computing" if now.asked else "waiting"
+        now.gradients += 1
+        self.pushes += 1
+        now.staleness = newest - order.command.version
+        now.computing_s += message.computed_s - message.started_s
+        version = order.command.version
+        waited_s = now.last_s or message.received_s
+        times_s = (
+            ("wait", waited_s, message.received_s),
+            ("pull", max(message.received_s, waited_s), message.started_s),
+            ("compute", message.started_s, message.computed_s),
+            ("push", message.computed_s, message.pushed_s),
+        )
+        now.last_s = message.pushed_s
+        self.spans.extend(
+            Span("worker", worker, what, start_s, end_s, version)
+            for what, start_s, end_s in times_s
+            if start_s < end_s
+        )
+
+    def applied(self, server: int, message: Applied) -> None:
+        """A server has made an update."""
+        now = self.servers[server]
+        now.updates += 1
+        now.applying_s += message.ended_s - message.started_s
+        times_s = (message.started_s, message.ended_s)
+        self.spans.append(Span("server", server, "apply", *times_s, message.version))
+
+    def _of(self, child: Child) -> WorkerNow | ServerNow:
+        return self.workers[child.number] if child.role == "worker" else self.servers[child.number]

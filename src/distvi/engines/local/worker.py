@@ -1,0 +1,129 @@
+"""A worker: computes the gradients it is asked for, on the parameters it is pointed to."""
+
+import fcntl
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from distvi.engines.base import Problem
+from distvi.engines.local.arena import SharedArray, Slots
+from distvi.engines.local.child import Assignment
+from distvi.engines.local.messages import (
+    Abandon,
+    Abandoned,
+    Compute,
+    Computed,
+    Ready,
+    receive,
+    send,
+)
+from distvi.engines.local.recipe import Recipe
+from distvi.engines.prefetch import Prefetch
+from distvi.parameters import Flat, Layout, layout_of
+
+_BATCHES = 1 << 32  # more than any run has
+
+
+class Batch(NamedTuple):
+    """One of a worker's batches."""
+
+    number: int
+    x: np.ndarray
+    y: np.ndarray
+    rows: np.ndarray
+
+
+def work(connection: Connection, assignment: Assignment) -> None:
+    """Compute gradients until the main process is gone."""
+    x, y = SharedArray(*assignment.x).open(), SharedArray(*assignment.y).open()
+    problem, params = Recipe(*assignment.recipe).build(x, y)
+    layout = layout_of(params)
+
+    def batch(number: int) -> Batch:
+        """Batch t of worker w of n begins at (t * n + w) * batch_size in the stream."""
+        size = problem.batch_size
+        begin = (number * assignment.workers + assignment.number) * size
+        index = problem.indices(begin, size)
+        return Batch(number, *problem.examples.take(index), index.astype(np.uint32))
+
+    compiled, compile_time_s = _compile(problem, layout, batch(0), assignment.cache)
+    parameters = Slots(4 * layout.size, assignment.parameters)
+    gradients = Slots(4 * layout.size, assignment.gradients)
+    with Prefetch(batch, assignment.first_batch, _BATCHES) as batches:
+        send(connection, Ready(compile_time_s))
+        for order, received_s in _orders(connection):
+            next_batch = next(batches)
+            while next_batch.number < order.batch:  # one of an order that was abandoned
+                next_batch = next(batches)
+            started_s = time.perf_counter()
+            flat = parameters.floats(order.parameters)
+            value, gradient, is_finite = compiled(
+                flat, problem.key, np.uint32(order.batch), *next_batch[1:]
+            )
+            gradient = np.asarray(gradient)  # waits for it
+            computed_s = time.perf_counter()
+            np.copyto(gradients.floats(order.gradient), gradient)
+            pushed_s = time.perf_counter()
+            times_s = (received_s, started_s, computed_s, pushed_s)
+            send(connection, Computed(order.order, float(value), bool(is_finite), *times_s))
+
+
+def _orders(connection: Connection) -> Iterator[tuple[Compute, float]]:
+    """Orders with the time they came, without those that are abandoned before they begin."""
+    waiting: deque[tuple[Compute, float]] = deque()
+    while True:
+        while connection.poll(0) or not waiting:
+            message = receive(connection)
+            if isinstance(message, Compute):
+                waiting.append((message, time.perf_counter()))
+            elif isinstance(message, Abandon):
+                known = [entry for entry in waiting if entry[0].order == message.order]
+                for entry in known:  # else its answer is on its way
+                    waiting.remove(entry)
+                    send(connection, Abandoned(message.order))
+        yield waiting.popleft()
+
+
+def make_gradient(problem: Problem, layout: Layout) -> Any:
+    """``gradient(flat, key, step, x, y, index) -> (neg_elbo, gradient, whether all is finite)``."""
+
+    def gradient(
+        flat: Flat, key: Array, step: Array, x: Array, y: Array, index: Array
+    ) -> tuple[Array, Flat, Array]:
+        params = layout.unflatten(flat)
+        noise_key = jax.random.fold_in(key, step)
+        value, tree = jax.value_and_grad(problem.loss)(params, x, y, index, noise_key)
+        gradient = layout.flatten(tree)
+        return value, gradient, jnp.isfinite(value) & jnp.isfinite(gradient).all()
+
+    return gradient
+
+
+def _compile(problem: Problem, layout: Layout, batch: Batch, cache: str) -> tuple[Any, float]:
+    """The compiled gradient. One worker compiles; the others wait and find it in the cache."""
+    before_s = time.perf_counter()
+    flat = jax.ShapeDtypeStruct((layout.size,), jnp.float32)
+    arguments = (flat, problem.key, np.uint32(0), *batch[1:])
+    lowered = jax.jit(make_gradient(problem, layout)).lower(*arguments)
+    with _one_at_a_time(cache):
+        compiled = lowered.compile()
+    return compiled, time.perf_counter() - before_s
+
+
+@contextmanager
+def _one_at_a_time(folder: str) -> Iterator[None]:
+    if not folder:
+        yield
+        return
+    with (Path(folder) / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the kernel opens it again when its holder is killed
+        yield
