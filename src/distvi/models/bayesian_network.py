@@ -17,9 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from distvi.models.base import Batch, Params, neg_elbo
-from distvi.models.likelihoods import Likelihood
-from distvi.models.predictive import Predictive
+from distvi.models.base import Params
+from distvi.models.sampled import SampledModel
 from distvi.models.settings import BayesianNetworkSettings
 from distvi.numerics.gaussians import kl_to_normal
 from distvi.numerics.noise import example_noise
@@ -28,19 +27,13 @@ _ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu}
 
 
 @dataclass(frozen=True)
-class BayesianNetwork:
+class BayesianNetwork(SampledModel):
     """A fully connected network with a factorised normal posterior over its weights.
 
     Attributes:
-        inputs: Number of input columns.
-        outputs: Number of target columns, or of classes.
-        likelihood: The observation model.
         settings: Layers, activation, prior, estimator, initial values.
     """
 
-    inputs: int
-    outputs: int
-    likelihood: Likelihood
     settings: BayesianNetworkSettings = field(default_factory=BayesianNetworkSettings)
 
     @cached_property
@@ -60,24 +53,6 @@ class BayesianNetwork:
             params[f"layer_{layer}"] = {"mean": mean, "log_var": log_var}
         return params
 
-    def neg_elbo(self, params: Params, batch: Batch, key: Array, n_data: int) -> Float[Array, ""]:
-        """Monte Carlo estimate of ``KL(q || p) - sum E_q[log p(y | f)]``, in nats.
-
-        References:
-            Blundell et al. (2015), equation 2.
-        """
-        f = self._sample_latents(params, batch.x, batch.index, key, self.settings.samples)
-        log_p = self.likelihood.log_density(params["likelihood"], f, batch.y)
-        return neg_elbo(log_p.mean(0), self.divergence(params), n_data)
-
-    def predict(
-        self, params: Params, x: Float[Array, "points inputs"], key: Array, samples: int
-    ) -> Predictive:
-        """Predictive distribution at ``x`` as a mixture over ``samples`` draws of the network."""
-        index = jnp.arange(x.shape[0], dtype=jnp.uint32)
-        f = self._sample_latents(params, x, index, key, samples)
-        return Predictive(f, params["likelihood"], self.likelihood)
-
     def divergence(self, params: Params) -> Float[Array, ""]:
         """KL of the posterior from the prior, in nats."""
         total = jnp.zeros(())
@@ -86,12 +61,6 @@ class BayesianNetwork:
             values = params[f"layer_{layer}"]
             total += kl_to_normal(values["mean"], values["log_var"], 0.0, float(prior_log_var))
         return total
-
-    def _sample_latents(
-        self, params: Params, x: Array, index: Array, key: Array, samples: int
-    ) -> Float[Array, "samples points latents"]:
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(samples))
-        return jax.vmap(lambda k: self._forward(params, x, index, k))(keys)
 
     def _forward(
         self, params: Params, x: Array, index: Array, key: Array

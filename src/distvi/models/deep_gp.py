@@ -16,16 +16,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float
 
-from distvi.models.base import Batch, Params, neg_elbo
-from distvi.models.likelihoods import Likelihood
-from distvi.models.predictive import Predictive
+from distvi.models.base import Params
+from distvi.models.sampled import SampledModel
 from distvi.models.settings import DeepGPSettings
 from distvi.numerics.gaussians import kl_to_separable_normal, kl_to_standard_normal
 from distvi.numerics.kernels import KERNELS, Kernel
 from distvi.numerics.noise import example_noise
 from distvi.numerics.spectra import normal_frequencies, orthogonal_frequencies
+
+# Folded into the seed's key. The noise of an update folds in the update's number, which is less.
+_SPECTRA = 2**32 - 3
 
 
 class Spectrum(NamedTuple):
@@ -41,13 +43,10 @@ class Spectrum(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DeepGP:
+class DeepGP(SampledModel):
     """A deep GP: hidden layers of several GPs each, then one GP per latent of the likelihood.
 
     Attributes:
-        inputs: Number of input columns.
-        outputs: Number of target columns, or of classes.
-        likelihood: The observation model.
         settings: Layers, kernel, treatment of Omega, estimator, initial values.
         seed: Of the fixed frequencies, and of nothing else.
 
@@ -58,9 +57,6 @@ class DeepGP:
         ((3, 2), (2, 1))
     """
 
-    inputs: int
-    outputs: int
-    likelihood: Likelihood
     settings: DeepGPSettings = field(default_factory=DeepGPSettings)
     seed: int = 0
 
@@ -87,34 +83,36 @@ class DeepGP:
             return jax.jit(self._draw_spectra)(jax.random.key(self.seed))
 
     def _draw_spectra(self, key: Array) -> tuple[Spectrum, ...]:
-        draw = orthogonal_frequencies if self.settings.orthogonal else normal_frequencies
-        spectra = []
-        for layer, (inputs, _) in enumerate(self.layer_sizes):
-            z_key, scale_key = jax.random.split(jax.random.fold_in(key, layer))
-            z = draw(z_key, inputs, self.settings.features)
-            spectra.append(Spectrum(z, self._kernel.scales(scale_key, self.settings.features)))
-        return tuple(spectra)
+        rows, features = [inputs for inputs, _ in self.layer_sizes], self.settings.features
+        z_key, scale_key = jax.random.split(jax.random.fold_in(key, _SPECTRA))
+        if self.settings.orthogonal:
+            keys = jax.random.split(z_key, len(rows))
+            zs = [orthogonal_frequencies(k, n, features) for k, n in zip(keys, rows, strict=True)]
+        else:  # in one draw: draws of different shapes are compiled one by one, half a second each
+            together = normal_frequencies(z_key, sum(rows), features)
+            zs = jnp.split(together, np.cumsum(rows)[:-1].tolist())
+        scales = self._kernel.scales(scale_key, len(rows) * features).reshape(-1, features)
+        return tuple(Spectrum(z, scale) for z, scale in zip(zs, scales, strict=True))
 
     # --- the model ----------------------------------------------------------------------------
 
     def init(self, key: Array) -> Params:
         """Initial parameters: q(Omega) at its prior, q(W) as the settings say."""
-        keys = jax.random.split(key, len(self.layer_sizes))
-        layers = [self._init_layer(layer, k) for layer, k in enumerate(keys)]
-        params: dict[str, Any] = {f"layer_{i}": values for i, values in enumerate(layers)}
+        settings = self.settings
+        columns = self._kernel.feature_map.columns * settings.features
+        shape = (settings.hidden_layers, columns, settings.width)
+        means = [*(settings.initial_weight_spread * jax.random.normal(key, shape))]
+        means.append(jnp.zeros((columns, self.layer_sizes[-1][1])))
+        params: Params = {
+            f"layer_{layer}": self._init_layer(layer, mean) for layer, mean in enumerate(means)
+        }
         return params | {"likelihood": self.likelihood.init(self.outputs)}
 
-    def _init_layer(self, layer: int, key: Array) -> Params:
-        inputs, outputs = self.layer_sizes[layer]
-        columns = self._kernel.feature_map.columns * self.settings.features
-        settings = self.settings
-        hidden = layer < settings.hidden_layers
-        spread = settings.initial_weight_spread if hidden else 0.0
+    def _init_layer(self, layer: int, w_mean: Array) -> Params:
+        inputs, settings = self.layer_sizes[layer][0], self.settings
         log_lengthscale = np.log(settings.initial_lengthscale * np.sqrt(inputs))
-        weights = {
-            "mean": spread * jax.random.normal(key, (columns, outputs)),
-            "log_var": jnp.full((columns, outputs), np.log(settings.initial_weight_var)),
-        }
+        log_var = jnp.full(w_mean.shape, np.log(settings.initial_weight_var))
+        weights = {"mean": w_mean, "log_var": log_var}
         kernel = {
             "log_variance": jnp.zeros(()),
             "log_lengthscale": jnp.full((inputs if settings.ard else 1,), log_lengthscale),
@@ -126,24 +124,6 @@ class DeepGP:
         log_var = jnp.broadcast_to(log_var, (inputs, settings.features))
         omega = {"mean": jnp.zeros(log_var.shape), "log_var": log_var}
         return {"kernel": kernel, "omega": omega, "weights": weights}
-
-    def neg_elbo(self, params: Params, batch: Batch, key: Array, n_data: int) -> Float[Array, ""]:
-        """Monte Carlo estimate of ``KL(q || p) - sum E_q[log p(y | F)]``, in nats.
-
-        References:
-            Cutajar et al. (2017), equation 12.
-        """
-        f = self._sample_latents(params, batch.x, batch.index, key, self.settings.samples)
-        log_p = self.likelihood.log_density(params["likelihood"], f, batch.y)
-        return neg_elbo(log_p.mean(0), self.divergence(params), n_data)
-
-    def predict(
-        self, params: Params, x: Float[Array, "points inputs"], key: Array, samples: int
-    ) -> Predictive:
-        """Predictive distribution at ``x`` as a mixture over ``samples`` draws of the network."""
-        index = jnp.arange(x.shape[0], dtype=jnp.uint32)
-        f = self._sample_latents(params, x, index, key, samples)
-        return Predictive(f, params["likelihood"], self.likelihood)
 
     def divergence(self, params: Params) -> Float[Array, ""]:
         """KL of q(W) and, where it is learnt, of q(Omega) from their priors, in nats."""
@@ -169,23 +149,6 @@ class DeepGP:
         return jax.tree_util.tree_map_with_path(updates, params)
 
     # --- one forward pass ---------------------------------------------------------------------
-
-    def _sample_latents(
-        self,
-        params: Params,
-        x: Float[Array, "points inputs"],
-        index: UInt32[Array, " points"],
-        key: Array,
-        samples: int,
-    ) -> Float[Array, "samples points latents"]:
-        """The last layer's values; what does not depend on the sample is computed once.
-
-        ``vmap`` does that sharing: a value that no sample's key enters is not batched.
-        """
-        if samples == 1:  # XLA finds better layouts without a sample axis of length one
-            return self._forward(params, x, index, jax.random.fold_in(key, 0))[None]
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(samples))
-        return jax.vmap(lambda k: self._forward(params, x, index, k))(keys)
 
     def _forward(
         self, params: Params, x: Array, index: Array, key: Array

@@ -1,0 +1,79 @@
+"""What the models have in common whose ELBO is estimated by sampling their last layer's values."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt32
+
+from distvi.models.base import Batch, Params, neg_elbo
+from distvi.models.likelihoods import Likelihood
+from distvi.models.predictive import Predictive
+from distvi.models.settings import BayesianNetworkSettings, DeepGPSettings
+
+
+@dataclass(frozen=True)
+class SampledModel(ABC):
+    """A likelihood on top of latent values of which the posterior gives samples.
+
+    Attributes:
+        inputs: Number of input columns.
+        outputs: Number of target columns, or of classes.
+        likelihood: The observation model.
+        settings: Those of the kind of model.
+    """
+
+    inputs: int
+    outputs: int
+    likelihood: Likelihood
+    settings: DeepGPSettings | BayesianNetworkSettings
+
+    @abstractmethod
+    def init(self, key: Array) -> Params:
+        """Initial parameters."""
+
+    @abstractmethod
+    def divergence(self, params: Params) -> Float[Array, ""]:
+        """KL of the posterior from the prior, in nats."""
+
+    @abstractmethod
+    def _forward(
+        self, params: Params, x: Array, index: Array, key: Array
+    ) -> Float[Array, "points latents"]:
+        """One sample of the last layer's values."""
+
+    def neg_elbo(self, params: Params, batch: Batch, key: Array, n_data: int) -> Float[Array, ""]:
+        """Monte Carlo estimate of ``KL(q || p) - sum E_q[log p(y | f)]``, in nats.
+
+        References:
+            Cutajar et al. (2017), equation 12; Blundell et al. (2015), equation 2.
+        """
+        f = self._sample_latents(params, batch.x, batch.index, key, self.settings.samples)
+        log_p = self.likelihood.log_density(params["likelihood"], f, batch.y)
+        return neg_elbo(log_p.mean(0), self.divergence(params), n_data)
+
+    def predict(
+        self, params: Params, x: Float[Array, "points inputs"], key: Array, samples: int
+    ) -> Predictive:
+        """Predictive distribution at ``x`` as a mixture over ``samples`` draws of the model."""
+        index = jnp.arange(x.shape[0], dtype=jnp.uint32)
+        f = self._sample_latents(params, x, index, key, samples)
+        return Predictive(f, params["likelihood"], self.likelihood)
+
+    def _sample_latents(
+        self,
+        params: Params,
+        x: Float[Array, "points inputs"],
+        index: UInt32[Array, " points"],
+        key: Array,
+        samples: int,
+    ) -> Float[Array, "samples points latents"]:
+        """The last layer's values; what does not depend on the sample is computed once.
+
+        ``vmap`` does that sharing: a value that no sample's key enters is not batched.
+        """
+        if samples == 1:  # XLA finds better layouts without a sample axis of length one
+            return self._forward(params, x, index, jax.random.fold_in(key, 0))[None]
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(samples))
+        return jax.vmap(lambda k: self._forward(params, x, index, k))(keys)
