@@ -49,8 +49,8 @@ def serve(connection: Connection, assignment: Assignment) -> None:
             np.asarray(message.factors, np.float32),
             np.float32(message.rate),
         )
-        _store(results[0], [piece.view(target) for piece in part])
-        _store(results[1], [piece.view(target_state) for piece in state])
+        store(results[0], [piece.view(target) for piece in part])
+        store(results[1], [piece.view(target_state) for piece in state])
         send(connection, Applied(message.version, started_s, time.perf_counter()))
 
 
@@ -90,6 +90,7 @@ def _compile(update: Any, part: list[Piece], state: list[Piece], lot: int) -> fl
     return time.perf_counter() - before_s
 
 
-def _store(results: list[Array], targets: list[np.ndarray]) -> None:
+def store(results: list[Array], targets: list[np.ndarray]) -> None:
+    """Write what an update gave; nobody looks at the slots before the message that follows."""
     for result, target in zip(results, targets, strict=True):
         np.copyto(target, np.asarray(result))

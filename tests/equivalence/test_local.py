@@ -1,0 +1,88 @@
+"""Processes against plain training: what they compute does not depend on where it is computed."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from distvi.aggregation import asynchronous, sync
+from distvi.engines.mesh import MeshEngine, devices
+from tests import linear
+
+UPDATES = 50
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("programs")
+
+
+@pytest.fixture
+def settings(seed: int) -> dict[str, Any]:
+    return {"seed": seed, "batch_size": 4}
+
+
+def trained(engine: Any, updates: int = UPDATES) -> tuple[np.ndarray, Any]:
+    with engine:
+        values = engine.advance(updates)
+        return values, jax.tree.map(np.array, engine.state)
+
+
+def mesh(settings: dict[str, Any], batch_size: int) -> tuple[np.ndarray, Any]:
+    rows = linear.examples(settings["seed"])
+    problem, params = linear.build(settings | {"batch_size": batch_size}, rows.x, rows.y)
+    engine = MeshEngine(problem, params, devices(None)[:1], last=UPDATES, resident=False)
+    return trained(engine)
+
+
+def assert_close(one: Any, other: Any, rtol: float) -> None:
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
+
+
+def test_synchronous_workers_are_plain_training_with_a_larger_batch(settings, cache) -> None:
+    values, state = trained(linear.local(settings, sync(), workers=2, servers=2, cache=cache))
+    mesh_values, mesh_state = mesh(settings, 8)
+    assert_close(values, mesh_values, 1e-5)
+    assert_close(state.params, mesh_state.params, 1e-5)
+
+
+def test_one_asynchronous_worker_is_plain_training(settings, cache) -> None:
+    held = settings | {"hold_until": {"w": 0, "b": 30, "log_sd": 10}}
+    values, state = trained(linear.local(held, asynchronous(), workers=1, servers=2, cache=cache))
+    mesh_values, mesh_state = mesh(held, 4)
+    assert_close(values, mesh_values, 1e-5)
+    assert jax.tree.structure(state) == jax.tree.structure(mesh_state)
+    assert_close(state, mesh_state, 1e-5)
+
+
+def test_sync_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(settings, cache) -> None:
+    whole_engine = linear.local(settings, sync(), workers=2, cache=cache)
+    _, whole = trained(whole_engine)
+    first = linear.local(settings, sync(), workers=2, cache=cache)
+    with first:
+        first.advance(10)
+        first.advance(17)
+        params, opt_state = first.state
+    rest = linear.local(
+        settings, sync(), 2, 3, placement="greedy", cache=cache,
+        params=params, opt_state=opt_state, update=17, counts=first.counts,
+    )  # fmt: skip
+    assert_close(trained(rest)[1], whole, 1e-6)
+    assert rest.examples == whole_engine.examples == UPDATES * 8
+
+
+def test_every_gradient_is_accounted_for(settings, cache) -> None:
+    engine = linear.local(settings, asynchronous(), workers=3, cache=cache)
+    values, _ = trained(engine)
+    assert len(values) == engine.update == UPDATES
+    assert np.isfinite(values).all()
+    measured = engine.measured
+    assert measured["gradients_used"] == UPDATES
+    assert sum(measured["staleness"]["histogram"].values()) == UPDATES
+    assert measured["staleness"]["max"] <= 4
+    assert {span.what for span in engine.spans} >= {"compute", "push", "apply"}
+    used = engine._transport.orders.used
+    assert used <= 3  # of the orders that the end of the run has overtaken

@@ -1,0 +1,190 @@
+"""What the local engine promises when its processes die, stop, fail or compute nonsense."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from distvi.aggregation import Scheme, asynchronous, backup_workers, ssp, sync
+from distvi.engines import Halted
+from distvi.engines.local import Limits
+from distvi.protocol import Dismiss, Joined
+from tests import linear
+
+UPDATES = 50
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("programs")
+
+
+@pytest.fixture
+def settings(seed: int, tmp_path: Path) -> dict[str, Any]:
+    return {"seed": seed, "batch_size": 4, "once": str(tmp_path / "happened"), "signal": "SIGKILL"}
+
+
+def trained(engine: Any, updates: int = UPDATES) -> Any:
+    with engine:
+        assert len(engine.advance(updates)) == updates
+        assert engine._transport.orders.used <= 2 * len(engine.watch.workers)
+        state = jax.tree.map(np.array, engine.state)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    return state
+
+
+def assert_identical(one: Any, other: Any) -> None:
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("fault", "scheme"),
+    [("computing", sync()), ("writing", asynchronous()), ("pushed", sync()), ("pushed", ssp(1))],
+    ids=lambda value: value.name if isinstance(value, Scheme) else value,
+)
+def test_a_worker_that_is_killed_is_replaced(settings, cache, fault: str, scheme: Scheme) -> None:
+    engine = linear.local(settings | {"fault": fault}, scheme, workers=2, cache=cache)
+    trained(engine)
+    assert Path(settings["once"]).exists()
+    assert engine.measured["processes_replaced"] == 1
+    (incident,) = engine.measured["incidents"]
+    assert "was killed by SIGKILL" in incident
+
+
+def test_an_idle_worker_that_is_killed_is_replaced(settings, cache) -> None:
+    engine = linear.local(settings, sync(), workers=2, cache=cache)
+    with engine:
+        engine.advance(10)
+        os.kill(engine.snapshot().workers[1].process, signal.SIGKILL)
+        engine.advance(UPDATES)
+    assert engine.update == UPDATES
+    assert engine.measured["processes_replaced"] == 1
+
+
+def test_all_workers_killed_at_once_are_replaced(settings, cache) -> None:
+    engine = linear.local(settings, backup_workers(1), workers=2, cache=cache)
+    with engine:
+        engine.advance(10)
+        for worker in engine.snapshot().workers:
+            os.kill(worker.process, signal.SIGKILL)
+        engine.advance(UPDATES)
+    assert engine.update == UPDATES
+    assert engine.measured["processes_replaced"] == 2
+
+
+def test_a_run_without_workers_halts_with_a_good_state(settings, cache) -> None:
+    limits = Limits(replacements=0)
+    engine = linear.local(settings, sync(), workers=2, limits=limits, cache=cache)
+    with engine:
+        engine.advance(10)
+        for worker in engine.snapshot().workers:
+            os.kill(worker.process, signal.SIGKILL)
+        with pytest.raises(Halted, match=r"killed by SIGKILL.*no worker is left"):
+            engine.advance(UPDATES)
+    assert engine.update < UPDATES
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(engine.state.params))
+
+
+@pytest.mark.parametrize("when", ["idle", "updating"])
+def test_a_server_that_is_killed_leaves_no_trace_in_the_parameters(settings, cache, when) -> None:
+    whole = trained(linear.local(settings, sync(), workers=2, servers=2, cache=cache))
+    struck = settings | ({"fault": "updating"} if when == "updating" else {})
+    engine = linear.local(struck, sync(), workers=2, servers=2, cache=cache)
+    with engine:
+        engine.advance(5)
+        if when == "idle":
+            os.kill(engine.snapshot().servers[0].process, signal.SIGKILL)
+        engine.advance(UPDATES)
+        state = jax.tree.map(np.array, engine.state)
+    assert engine.measured["processes_replaced"] == 1
+    assert_identical(state, whole)
+
+
+def test_others_go_on_while_a_worker_is_stopped(settings, cache) -> None:
+    stopped = settings | {"fault": "computing", "signal": "SIGSTOP"}
+    engine = linear.local(stopped, asynchronous(), workers=2, cache=cache)
+    trained(engine)
+    assert Path(settings["once"]).exists()
+    assert engine.measured["processes_replaced"] == 0
+
+
+def test_sync_dismisses_a_stopped_worker_which_joins_again_when_it_wakes(settings, cache) -> None:
+    stopped = settings | {"fault": "computing", "signal": "SIGSTOP"}
+    engine = linear.local(stopped, sync(), workers=2, updates=10**6, patience_s=2.0, cache=cache)
+    came_back: list[Joined] = []
+
+    def wake(now_s: float, event: Any, state: Any, commands: tuple[Any, ...]) -> None:
+        for command in commands:
+            if isinstance(command, Dismiss):
+                process = engine.snapshot().workers[command.worker].process
+                os.kill(process, signal.SIGCONT)
+        if isinstance(event, Joined) and event.incarnation == 1:
+            came_back.append(event)
+
+    engine.observers.append(wake)
+    with engine:
+        engine.advance(10**6, lambda: bool(came_back))
+        engine.advance(engine.update)
+    assert engine.measured["processes_replaced"] == 0
+    assert "dismissed" in engine.measured["incidents"][0]
+
+
+def test_an_exception_of_a_worker_arrives_in_full(settings, cache) -> None:
+    raising = settings | {"fault": "writing", "signal": "raise"}
+    engine = linear.local(raising, asynchronous(), workers=2, cache=cache)
+    with engine, pytest.raises(Halted, match=r"worker \d failed with ValueError: this") as raised:
+        engine.advance(UPDATES)
+    assert "in half" in str(raised.value)
+
+
+def test_gradients_that_are_not_finite_are_refused(settings, cache) -> None:
+    poisoned = settings | {"poison": 7}
+    engine = linear.local(poisoned, asynchronous(), workers=2, cache=cache)
+    trained(engine)
+    assert engine.measured["gradients_refused"] > 0
+
+
+def test_a_run_in_which_nothing_is_finite_halts_with_a_good_state(settings, cache) -> None:
+    engine = linear.local(settings | {"poison": 1}, asynchronous(), workers=2, cache=cache)
+    with engine, pytest.raises(Halted, match="20 unusable gradients in a row"):
+        engine.advance(UPDATES)
+    assert engine.update == 0
+    assert_identical(engine.state.params, linear.start())
+
+
+ORPHANS = """
+import sys
+from distvi.aggregation import asynchronous
+from tests import linear
+engine = linear.local({"seed": 1, "batch_size": 4}, asynchronous(), workers=2, updates=10**9)
+with engine:
+    engine.advance(3)
+    now = engine.snapshot()
+    print(*(each.process for each in (*now.workers, *now.servers)), flush=True)
+    engine.advance(10**9)
+"""
+
+
+def test_no_process_survives_the_main_one() -> None:
+    root = Path(__file__).parents[2]
+    main = subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, cwd=root)
+    assert main.stdout is not None
+    processes = [int(word) for word in main.stdout.readline().split()]
+    assert len(processes) == 3
+    handles = [os.pidfd_open(process) for process in processes]
+    os.kill(processes[0], signal.SIGSTOP)  # even this one
+    main.kill()
+    main.wait()
+    main.stdout.close()
+    for handle in handles:
+        readable, _, _ = select.select([handle], [], [], 5.0)  # readable: it has ended
+        os.close(handle)
+        assert readable
