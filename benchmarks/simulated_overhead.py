@@ -1,13 +1,19 @@
-"""What the simulated engine costs beyond gradients: ``python -m benchmarks.simulated_overhead``.
+r"""What the simulated engine costs beyond gradients: ``python -m benchmarks.simulated_overhead``.
 
-The same number of gradients of the same model, once as plain steps of the mesh engine and once on
-a simulated cluster of 16 workers; the processor's time of both, after compilation.
+The same number of gradients of the same model, as plain steps of the mesh engine and on a simulated
+cluster of 16 workers. They take turns, and each ratio is the median over the turns, because a
+machine's speed drifts by more than what is measured. On one core, with one thread:
+
+    XLA_FLAGS=--xla_cpu_multi_thread_eigen=false taskset -c 1 \
+      python -m benchmarks.simulated_overhead
 """
 
 import argparse
 import json
 import sys
 import time
+from contextlib import ExitStack
+from statistics import median
 from typing import Any
 
 import jax
@@ -23,6 +29,7 @@ from distvi.models.settings import DeepGPSettings
 from distvi.optimizers import build
 
 ROWS, INPUTS, CLASSES = 10_000, 784, 10
+_NO_END = 1_000_000
 
 
 def make_problem(batch_size: int) -> tuple[Problem, Any]:
@@ -47,43 +54,76 @@ def make_problem(batch_size: int) -> tuple[Problem, Any]:
     return problem, jax.jit(model.init)(jax.random.key(1))
 
 
-def processor_s(engine: Engine, first: int, last: int) -> float:
-    """Processor time of the updates from ``first`` on."""
-    with engine:
-        engine.advance(first)
-        before_s = time.process_time()
-        engine.advance(last)
-        jax.block_until_ready(engine.state)
-        return time.process_time() - before_s
+class Lane:
+    """An engine under measurement, in steps of as many gradients as there are workers.
+
+    Args:
+        engine: What to measure.
+        updates: That use so many gradients.
+    """
+
+    def __init__(self, engine: Engine, updates: int) -> None:
+        self.engine, self._updates = engine, updates
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was measured so far."""
+        self.wall_s: list[float] = []
+        self.processor_s: list[float] = []
+
+    def run(self, times: int) -> None:
+        """Make ``times`` as many updates, and keep the times that they took."""
+        begin_s, begin_processor_s = time.perf_counter(), time.process_time()
+        self.engine.advance(self.engine.update + times * self._updates)
+        jax.block_until_ready(self.engine.state)
+        self.wall_s.append(time.perf_counter() - begin_s)
+        self.processor_s.append(time.process_time() - begin_processor_s)
+
+
+def make_lanes(problem: Problem, params: Any, workers: int) -> dict[str, Lane]:
+    """Plain training, and each scheme on a simulated cluster."""
+    mesh = MeshEngine(problem, params, devices(None)[:1], last=_NO_END, resident=False)
+    lanes = {"mesh": Lane(mesh, workers)}
+    for scheme, updates in (("sync", 1), ("async", workers)):
+        settings = EngineSettings(engine="simulated", workers=workers, servers=2, scheme=scheme)
+        simulation = prepare_simulation(settings)
+        engine = simulated_engine(simulation, problem, params, last=_NO_END, seed=0)
+        lanes[scheme] = Lane(engine, updates)
+    return lanes
 
 
 def main() -> None:
     """Measure each scheme and print a JSON object a line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch-size", type=int, default=1000)
-    parser.add_argument("--gradients", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--workers", type=int, default=16)
     options = parser.parse_args()
-    workers, gradients = options.workers, options.gradients
     problem, params = make_problem(options.batch_size)
-    total = gradients + workers
-    mesh = MeshEngine(problem, params, devices(None)[:1], last=total, resident=False)
-    mesh_s = processor_s(mesh, workers, total)
-    for scheme in ("sync", "async"):
-        each = workers if scheme == "sync" else 1
-        settings = EngineSettings(engine="simulated", workers=workers, servers=2, scheme=scheme)
-        engine = simulated_engine(
-            prepare_simulation(settings), problem, params, last=total // each, seed=0
-        )
-        simulated_s = processor_s(engine, workers // each, total // each)
+    lanes = make_lanes(problem, params, options.workers)
+    with ExitStack() as stack:
+        for lane in lanes.values():
+            stack.enter_context(lane.engine)
+            lane.run(2)  # compiles
+            lane.clear()
+        for _ in range(options.rounds):
+            for lane in lanes.values():
+                lane.run(1)
+    mesh = lanes.pop("mesh")
+    for scheme, lane in lanes.items():
         row = {
             "scheme": scheme,
-            "mesh_ms_per_gradient": 1e3 * mesh_s / gradients,
-            "simulated_ms_per_gradient": 1e3 * simulated_s / gradients,
-            "ratio": simulated_s / mesh_s,
+            "batch_size": options.batch_size,
+            "mesh_ms_per_gradient": 1e3 * median(mesh.wall_s) / options.workers,
+            "simulated_ms_per_gradient": 1e3 * median(lane.wall_s) / options.workers,
+            "ratio_of_wall_times": _ratio(lane.wall_s, mesh.wall_s),
+            "ratio_of_processor_times": _ratio(lane.processor_s, mesh.processor_s),
         }
         sys.stdout.write(json.dumps(row) + "\n")
-        sys.stdout.flush()
+
+
+def _ratio(times: list[float], baseline: list[float]) -> float:
+    return median(a / b for a, b in zip(times, baseline, strict=True))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Store:
         states = jax.jit(shards.init)(flat) if opt_state is None else _scattered(shards, opt_state)
         self._version, self._flat, self._opt_states = version, flat, states
         self._held: dict[Key, Flat] = {}
-        self._apply = jax.jit(shards.apply, donate_argnums=(1, 2))
+        self._apply = jax.jit(shards.apply, donate_argnums=1)
 
     @property
     def version(self) -> int:
@@ -90,7 +90,10 @@ class Store:
         gradient = None
         for part, factor in zip(command.parts, factors, strict=True):
             one = self._held.pop(part.ticket.key)
-            gradient = _scaled(one, factor) if gradient is None else _sum(gradient, one, factor)
+            if gradient is not None:
+                gradient = _sum(gradient, one, factor)
+            else:
+                gradient = one if factor == 1 else _scaled(one, factor)
         self._flat, self._opt_states = self._apply(self._flat, self._opt_states, gradient, rate)
         self._version = command.version
 
