@@ -1,6 +1,7 @@
 """How a run goes, on standard error: one live line on a terminal, plain lines elsewhere."""
 
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -29,18 +30,25 @@ class Progress(Protocol):
     def tested(self, update: int, metrics: Mapping[str, float]) -> None:
         """Metrics of the test part."""
 
+    def warned(self, message: str) -> None:
+        """Something went wrong, and training goes on."""
+
     def finished(self, run: Path, summary: Mapping[str, Any]) -> None:
         """All updates are made and the folder is complete."""
 
 
 class Silent(Progress):
-    """Tells nobody."""
+    """Tells nobody, unless something goes wrong: that is a Python warning."""
 
     def __enter__(self) -> "Silent":
         return self
 
     def __exit__(self, *exception: object) -> None:
         pass
+
+    def warned(self, message: str) -> None:
+        """Warn as Python does."""
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 class Lines(Silent):
@@ -61,6 +69,10 @@ class Lines(Silent):
     def tested(self, update: int, metrics: Mapping[str, float]) -> None:
         """Say it."""
         self._line(update, f"  test {brief(metrics)}")
+
+    def warned(self, message: str) -> None:
+        """Say it."""
+        _say(_warning(message))
 
     def finished(self, run: Path, summary: Mapping[str, Any]) -> None:
         """Say the result."""
@@ -113,6 +125,10 @@ class Live(Silent):
         """Show the metrics until the next test."""
         self._bar.update(self._task, test=brief(metrics))
 
+    def warned(self, message: str) -> None:
+        """Say it above the bar."""
+        self._console.print(_warning(message), markup=False, highlight=False, soft_wrap=True)
+
     def finished(self, run: Path, summary: Mapping[str, Any]) -> None:
         """Show the result as a table."""
         self._console.print(result_table(summary))
@@ -159,6 +175,10 @@ def result_table(summary: Mapping[str, Any]) -> Table:
 def _number(value: float | None, style: str) -> str:
     """A metric; summary.json has null for one that is not finite."""
     return "n/a" if value is None else format(value, style)
+
+
+def _warning(message: str) -> str:
+    return f"distvi: warning: {message}"
 
 
 def _say(line: str) -> None:

@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,11 @@ def train(config: RunConfig, out: Path | None = None, progress: Progress | None 
 
     Raises:
         InputError: the input is wrong; nothing has been written.
-        RunFailed: the ELBO was not finite; the last good checkpoint is kept.
+        RunFailed: the ELBO was not finite, or the last files could not be written; the last good
+            checkpoint is kept.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
     """
-    if out is not None:
-        check_new(out)
+    check_new(out)
     setup = prepare(config)
     engine = _engine(setup, setup.initial_params())
     dataset = setup.dataset
@@ -124,6 +124,7 @@ class _Course:
         self.rows = {row["update"]: row for row in rows or []}
         self.predictor = setup.predictor()
         self.evaluation: Evaluation | None = None
+        self.unsaved: str | None = None  # why the latest checkpoint could not be written
 
     def go(self) -> Run:
         """Make the remaining updates and finish the folder."""
@@ -132,31 +133,47 @@ class _Course:
             with self.interruption, self.engine, self.progress, self._recording():
                 self.progress.started(self.run.path, self.engine.update, self.setup.updates)
                 self._train()
-            status = "done" if self.engine.update == self.setup.updates else "interrupted"
+            if self.unsaved is None:
+                status = "done" if self.engine.update == self.setup.updates else "interrupted"
         except Diverged as error:
-            raise RunFailed(f"{error}; {self._kept()}") from error
+            cure = "A lower learning rate is the usual cure"
+            if error.update == 0:
+                cure = "Look for an extreme value in the [model] settings"
+            raise RunFailed(f"{error}; {self._kept()}. {cure}") from error
         except Halted as error:
             self._checkpoint()
-            where = self.run.checkpoint_folder / str(self.engine.update)
-            raise RunFailed(f"{error}; the checkpoint is {where}") from error
+            raise RunFailed(f"{error}; {self._kept()}") from error
         except KeyboardInterrupt:  # the second signal does not wait for a checkpoint
             status = "interrupted"
             raise
         finally:
-            self._write(status)
+            unwritten = self._attempt(lambda: self._write(status))
+        if reason := self.unsaved or unwritten:
+            again = f"mend that, then: distvi resume {self.run.path}"
+            raise RunFailed(f"{reason}; {self._kept()}; {again}")
         if self.interruption.signum is not None and status == "interrupted":
             raise Interrupted(self.run, self.interruption.signum)
-        self._draw()
+        self._attempt(self._draw)
         self.progress.finished(self.run.path, self.run.summary)
         return self.run
 
     def _kept(self) -> str:
-        """Of a run that diverged: where it can still be good, and what to do."""
+        """Of a run in which something went wrong: from where it can go on."""
         kept = checkpoints.updates(self.run.checkpoint_folder)
         if not kept:
-            return "no checkpoint was written: look for an extreme value in the [model] settings"
-        where = self.run.checkpoint_folder / str(kept[-1])
-        return f"the last good checkpoint is {where}. A lower learning rate is the usual cure"
+            return "there is no checkpoint"
+        return f"the last good checkpoint is {self.run.checkpoint_folder / str(kept[-1])}"
+
+    def _attempt(self, write: Callable[[], None]) -> str | None:
+        """Write, or warn and say why not: hours of training outlast a disk that is full."""
+        try:
+            write()
+        except OSError as error:
+            where = error.filename or self.run.path
+            reason = f"cannot write {where}: {error.strerror or error}"
+            self.progress.warned(f"{reason}; {self._kept()}")
+            return reason
+        return None
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
@@ -223,15 +240,18 @@ class _Course:
         state = self._good_state()
         with self._timed("training_time_s"):
             self.counters["engine"] = self.engine.counts
-            self._write("running")
-            checkpoints.write(
-                self.run.checkpoint_folder,
-                self.engine.update,
-                state.params,
-                state.opt_state,
-                self.counters,
-                self.setup.config.training.keep_checkpoints,
-            )
+            self.unsaved = self._attempt(lambda: self._save(state))
+
+    def _save(self, state: TrainState) -> None:
+        self._write("running")
+        checkpoints.write(
+            self.run.checkpoint_folder,
+            self.engine.update,
+            state.params,
+            state.opt_state,
+            self.counters,
+            self.setup.config.training.keep_checkpoints,
+        )
 
     def _good_state(self) -> TrainState:
         """The engine's state, if its parameters are finite.
@@ -245,9 +265,7 @@ class _Course:
 
     def _write(self, status: str) -> None:
         self.run.write_metrics(self._table())
-        tests = [row for row in self._table() if row.get("test_mnll") is not None]
-        last = tests[-1] if tests else {}
-        test = {k.removeprefix("test_"): v for k, v in last.items() if k.startswith("test_")}
+        tests = [_test_metrics(row) for row in self._table()]
         summary = summarize(
             self.setup.config,
             status,
@@ -255,7 +273,7 @@ class _Course:
             counters=self.counters,
             measured=self.engine.measured,
             devices=self.setup.devices,
-            test=test,
+            test=next(filter(None, reversed(tests)), {}),
         )
         self.run.write_summary(summary)
 
@@ -347,6 +365,12 @@ def _newest_good(run: Run) -> checkpoints.Checkpoint:
             print(f"distvi: {problem}; going on from update {update}", file=sys.stderr)  # noqa: T201
         return checkpoint
     raise problems[0]
+
+
+def _test_metrics(row: dict[str, Any]) -> dict[str, Any]:
+    """Of a row of the metrics table; empty if nothing was tested at its update."""
+    metrics = {k.removeprefix("test_"): v for k, v in row.items() if k.startswith("test_")}
+    return metrics if any(value is not None for value in metrics.values()) else {}
 
 
 def _is_due(every: int | None, *, update: int, last: int) -> bool:

@@ -1,7 +1,9 @@
 """Bad input: one clear line on standard error, status 2, nothing half-written."""
 
+import errno
 import gzip
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -147,6 +149,31 @@ def test_a_folder_that_holds_anything_is_not_written_to(distvi: Distvi) -> None:
 def test_a_folder_that_cannot_be_written(distvi: Distvi, out: str) -> None:
     Path("file").write_text("in the way")
     refused(distvi, f"cannot write the run to {out}", "train", "digits", *TINY, "--out", out)
+
+
+@pytest.mark.parametrize("out", [(), ("--out", "runs/mine")])
+def test_a_place_that_cannot_be_written_is_refused_before_the_data_are_read(
+    distvi: Distvi, monkeypatch: pytest.MonkeyPatch, out: tuple[str, ...]
+) -> None:
+    def prepare(config: object) -> None:
+        raise AssertionError("too late")
+
+    monkeypatch.setattr("distvi.training.prepare", prepare)
+    Path("runs").write_text("in the way")
+    refused(distvi, "cannot write the run to runs", "train", "digits", *TINY, *out)
+
+
+@pytest.mark.parametrize("out", [(), ("--out", "new/mine"), ("--out", "empty")])
+def test_a_run_folder_is_begun_with_all_its_files_or_not_at_all(
+    distvi: Distvi, numbers: Path, monkeypatch: pytest.MonkeyPatch, out: tuple[str, ...]
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    Path("empty").mkdir()
+    monkeypatch.setattr("distvi.runs.folder.replace_bytes", full)
+    message = "No space left on device; choose another folder with --out"
+    refused(distvi, message, "train", numbers, "--target", "y", *TINY, *out)
 
 
 @pytest.mark.parametrize("command", ["resume", "evaluate"])

@@ -45,16 +45,17 @@ def write(
 
     Checkpoints of later updates are deleted too: they belong to a course that was abandoned when
     the run was resumed from an earlier one.
+
+    Raises:
+        OSError: it could not be written; the other checkpoints are as they were.
     """
     part = folder / f".{update}.part"
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    digests = {}
-    for name, tree in zip(_ARRAYS, (params, opt_state), strict=True):
-        content = save(flatten(tree))
-        write_bytes(part / name, content)
-        digests[name] = hashlib.sha256(content).hexdigest()
-    write_json(part / "state.json", {"update": update, **counters, "sha256": digests})
+    try:
+        _write_part(part, update, params, opt_state, counters)
+    except OSError:
+        shutil.rmtree(part, ignore_errors=True)  # on a full disk its part takes room
+        raise
     final = folder / str(update)
     shutil.rmtree(final, ignore_errors=True)
     part.replace(final)
@@ -63,6 +64,18 @@ def write(
     for other in set(updates(folder)) - set(kept):
         shutil.rmtree(folder / str(other))
     return final
+
+
+def _write_part(
+    part: Path, update: int, params: PyTree, opt_state: PyTree, counters: Mapping[str, Any]
+) -> None:
+    part.mkdir(parents=True)
+    digests = {}
+    for name, tree in zip(_ARRAYS, (params, opt_state), strict=True):
+        content = save(flatten(tree))
+        write_bytes(part / name, content)
+        digests[name] = hashlib.sha256(content).hexdigest()
+    write_json(part / "state.json", {"update": update, **counters, "sha256": digests})
 
 
 def updates(folder: Path) -> list[int]:

@@ -20,8 +20,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 def replace_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, meets the old one or the new one, whole."""
     temporary = path.with_name(f".{path.name}.part")
-    write_bytes(temporary, content)
-    temporary.replace(path)
+    try:
+        write_bytes(temporary, content)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk its part takes room
+        raise
     sync_folder(path.parent)
 
 
@@ -36,7 +40,19 @@ def sync_folder(folder: Path) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """`replace_bytes` of indented JSON; NaN and infinities become null, which JSON can say."""
-    replace_bytes(path, (json.dumps(_json_value(content), indent=2) + "\n").encode())
+    replace_bytes(path, f"{json_text(content)}\n".encode())
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """Indented JSON, with null for numbers that are not finite.
+
+    Example:
+        >>> print(json_text({"mnll": float("nan")}))
+        {
+          "mnll": null
+        }
+    """
+    return json.dumps(_json_value(content), indent=2, allow_nan=False)
 
 
 def read_json(path: Path) -> dict[str, Any]:

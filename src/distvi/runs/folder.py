@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from distvi.config import RunConfig, resolve, write_toml
 from distvi.data import Schema, Standardization
 from distvi.errors import InputError
 from distvi.runs import checkpoints
-from distvi.runs.files import read_json, replace_bytes, write_bytes, write_json
+from distvi.runs.files import read_json, replace_bytes, write_json
 
 CONFIG, SUMMARY, METRICS, DATA, FIGURE = (
     "run.toml",
@@ -125,25 +126,18 @@ def load_run(path: str | Path) -> Run:
     return run
 
 
-def check_new(out: Path) -> None:
-    """Refuse a folder that could not become a run's.
+def check_new(out: Path | None) -> None:
+    """Refuse a folder that could not become a run's; None: ``runs/``, if it could not hold one.
 
     Raises:
         InputError: it holds something already, or cannot be made.
     """
     try:
-        if (out / CONFIG).exists():
-            raise InputError(
-                f"{out} already holds a run; choose another --out, or go on with it: "
-                f"distvi resume {out}"
-            )
-        if out.is_dir() and any(out.iterdir()):
-            raise InputError(f"{out} is not empty; choose another --out")
-        made = _make(out)
-        for folder in made:  # an attempt tells more than permission bits: nothing is left of it
-            folder.rmdir()
+        if out is not None:
+            _check_empty(out)
+        _remove(_make(out or RUNS))  # an attempt tells more than permission bits
     except OSError as error:
-        raise InputError(f"cannot write the run to {out}: {error.strerror}") from error
+        raise _unwritable(out or RUNS, error) from error
 
 
 def create(
@@ -165,28 +159,46 @@ def create(
     Raises:
         InputError: the folder holds a run already, or cannot be written.
     """
-    where = out or RUNS
+    data = {
+        "schema": schema.to_json(),
+        "standardization": standardization.to_json(),
+        "n_train": n_train,
+    }
+    check_new(out)
+    made: list[Path] = []
     try:
+        made = _make(out or RUNS)
         if out is None:
             out = _next_free(RUNS, Path(schema.name).stem)
-        else:
-            check_new(out)
-            out.mkdir(parents=True, exist_ok=True)
-        data = {
-            "schema": schema.to_json(),
-            "standardization": standardization.to_json(),
-            "n_train": n_train,
-        }
+            made = [out, *made]
         write_json(out / DATA, data)
-        toml = write_toml(config.model_dump())
-        write_bytes(out / CONFIG, toml.encode())
+        replace_bytes(out / CONFIG, write_toml(config.model_dump()).encode())
     except OSError as error:
-        raise InputError(f"cannot write the run to {where}: {error.strerror}") from error
+        where = out or RUNS
+        for name in (DATA, CONFIG):
+            (where / name).unlink(missing_ok=True)
+        _remove(made)
+        raise _unwritable(where, error) from error
     return Run(out)
 
 
+def _check_empty(out: Path) -> None:
+    if (out / CONFIG).exists():
+        raise InputError(
+            f"{out} already holds a run; choose another --out, or go on with it: "
+            f"distvi resume {out}"
+        )
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty; choose another --out")
+
+
+def _unwritable(where: Path, error: OSError) -> InputError:
+    return InputError(
+        f"cannot write the run to {where}: {error.strerror}; choose another folder with --out"
+    )
+
+
 def _next_free(parent: Path, name: str) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w.-]+", "-", name) or "run"
     taken = [path.name.removeprefix(f"{name}-") for path in parent.glob(f"{name}-*")]
     number = max((int(text) for text in taken if text.isdecimal()), default=0)
@@ -201,17 +213,27 @@ def _next_free(parent: Path, name: str) -> Path:
 
 
 def _make(folder: Path) -> list[Path]:
-    """Make a folder and its parents; those that were made, innermost first."""
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for made in reversed(missing):
-        made.mkdir()
-    probe = (missing[0] if missing else folder) / ".distvi-probe"
-    probe.touch()
-    probe.unlink()
-    return missing
+    """Make a folder that can be written to, and its parents; those made, innermost first."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    made: list[Path] = []
+    try:
+        for each in reversed(missing):
+            each.mkdir()
+            made.insert(0, each)
+        probe = folder / ".distvi-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        _remove(made)
+        raise
+    return made
+
+
+def _remove(folders: Sequence[Path]) -> None:
+    """Remove those that are empty: another run may have found its place there just now."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _parsed(path: Path, name: str, parse: Any) -> Any:
