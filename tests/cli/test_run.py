@@ -3,16 +3,21 @@
 import csv
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 import distvi as package
+from distvi.evaluation import Evaluation
+from distvi.models.settings import BayesianNetworkSettings, DeepGPSettings
+from distvi.progress import Lines
 from tests.tiny import MODEL, TINY, UPDATES, Distvi, write_mnist, write_table
 
 FIELDS = {
@@ -180,6 +185,81 @@ def test_a_non_finite_number_fails_the_run_and_keeps_the_last_good_checkpoint(
     assert all(np.isfinite(array).all() for array in checkpoint.params.values())
 
 
+def test_a_run_that_diverges_before_its_first_checkpoint(distvi: Distvi, numbers: Path) -> None:
+    options = ("--set", "model.initial_weight_spread=3e38", "--out", "run")
+    answer = distvi("train", numbers, "--target", "y", *TINY, *options)
+    assert answer.status == 1
+    assert answer.err.splitlines()[-1] == (
+        "distvi: error: the parameters were no longer finite at update 0; there is no checkpoint. "
+        "Look for an extreme value in the [model] settings"
+    )
+    assert json.loads(Path("run/summary.json").read_text())["status"] == "failed"
+
+
+class Signals(Lines):
+    """Sends this process a signal after each of some updates."""
+
+    def __init__(self, signals: dict[int, list[signal.Signals]]) -> None:
+        self._signals = signals
+
+    def reported(self, update: int, neg_elbo: float, training_time_s: float) -> None:
+        for number in self._signals.get(update, ()):
+            signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_ctrl_c_does_not_wait_for_a_checkpoint(
+    distvi: Distvi, numbers: Path, monkeypatch: pytest.MonkeyPatch, first: signal.Signals
+) -> None:
+    signals = {3: [first, signal.SIGINT]}
+    monkeypatch.setattr("distvi.progress.for_terminal", lambda: Signals(signals))
+    answer = distvi("train", numbers, "--target", "y", *TINY, "--out", "run")
+    assert answer.status == 130
+    assert answer.err.splitlines()[-1] == "distvi: error: interrupted"
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert (summary["status"], summary["updates"]) == ("interrupted", 3)
+    assert newest(Path("run")).name == "2"
+
+
+def test_an_interrupted_resume_prints_its_summary(
+    distvi: Distvi, numbers: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signals = {3: [signal.SIGTERM], 5: [signal.SIGINT]}
+    monkeypatch.setattr("distvi.progress.for_terminal", lambda: Signals(signals))
+    train = ("train", numbers, "--target", "y", *TINY, "--keep-checkpoints", 3, "--out", "run")
+    for command, status, updates in ((train, 143, 3), (("resume", "run"), 130, 5)):
+        answer = distvi(*command, "--json")
+        assert answer.status == status
+        summary = json.loads(answer.out)
+        assert (summary["status"], summary["updates"]) == ("interrupted", updates)
+        assert answer.err.splitlines()[-1].endswith("go on with: distvi resume run")
+    assert json.loads(distvi("resume", "run", "--json").out)["status"] == "done"
+    assert newest_params(Path("run")) == newest_params(finished)
+
+
+def test_the_summary_holds_the_last_test_though_one_of_its_metrics_is_not_finite(
+    distvi: Distvi, numbers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tests = iter(range(UPDATES))
+
+    class Metrics(Evaluation):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.metrics = {"rmse": float(next(tests)), "mnll": float("nan")}
+
+    monkeypatch.setattr("distvi.training.Evaluation", Metrics)
+    answer = distvi("train", numbers, "--target", "y", *TINY, "--json")
+    assert answer.status == 0, answer.err
+    assert json.loads(answer.out)["test"] == {"rmse": UPDATES - 1, "mnll": None}
+
+
+def test_json_has_null_for_a_metric_that_is_not_finite(
+    distvi: Distvi, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distvi.api.evaluate", lambda run, dataset: {"mnll": float("inf")})
+    assert json.loads(distvi("evaluate", finished, "--json").out) == {"mnll": None}
+
+
 def test_resume_from_before_the_first_row_of_metrics(distvi: Distvi, numbers: Path) -> None:
     rare = ("--report-every", 50, "--evaluate-every", 0, "--checkpoint-every", 3)
     assert distvi("train", numbers, "--target", "y", *TINY, *rare, "--out", "run").status == 0
@@ -198,6 +278,20 @@ def test_data_commands(distvi: Distvi) -> None:
     assert Path("more/dataset.json").exists()
 
 
+def test_the_models_settings_are_listed(distvi: Distvi) -> None:
+    assert "--help-model" in distvi("train", "--help").out
+    answer = distvi("train", "--help-model")
+    assert answer.status == 0
+    lines = [line.split() for line in answer.out.splitlines()]
+    shown = {line[0] for line in lines if line}
+    for kind in (DeepGPSettings, BayesianNetworkSettings):
+        assert set(kind.model_fields) - {"kind"} <= shown
+    for line in ("orthogonal false", "features 500", "width 50", "width 200"):
+        assert any(words[: len(line.split())] == line.split() for words in lines), line
+    assert "matern52" in answer.out
+    assert not list(Path().iterdir())
+
+
 def test_help_and_version_do_not_import_jax() -> None:
     code = (
         "import sys; from distvi.cli import run; run(sys.argv[1:]);"
@@ -211,8 +305,11 @@ def test_help_and_version_do_not_import_jax() -> None:
 
 
 def newest_params(run: Path) -> bytes:
-    folder = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    return (folder / "params.safetensors").read_bytes()
+    return (newest(run) / "params.safetensors").read_bytes()
+
+
+def newest(run: Path) -> Path:
+    return max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

@@ -1,14 +1,15 @@
 """What commands print on standard output."""
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from distvi.runs.files import json_text
+
 Json = Annotated[bool, Parameter(name="--json")]
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """One JSON object."""
-    print(json.dumps(content, indent=2))
+    """One JSON object, as in a run's files."""
+    print(json_text(content))

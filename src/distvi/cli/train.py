@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
+from distvi.cli.model_help import print_model_settings
 from distvi.cli.output import Json, print_json
 from distvi.config import DataSettings, EngineSettings, TrainingSettings, resolve
 
@@ -31,6 +32,7 @@ def train(
     config: Path | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     json: Json = False,
+    help_model: bool = False,
     data: Annotated[DataOptions, _flat("Data", 2)] = _DATA,
     training: Annotated[TrainingSettings, _flat("Training", 1)] = _TRAINING,
     engine: Annotated[EngineSettings, _flat("Engine", 3)] = _ENGINE,
@@ -43,10 +45,14 @@ def train(
         config: A TOML file of settings; options take precedence over it.
         set_: A setting of the file, such as `--set model.width=50`; may be repeated.
         json: Print summary.json on standard output, and nothing else there.
+        help_model: List the settings of the models, for `--set`, and exit.
         data: Which examples.
         training: How the parameters are optimized.
         engine: Where the updates are computed.
     """
+    if help_model:
+        print_model_settings()
+        return
     settings = {}
     for table in (data, training, engine):
         settings |= table.model_dump(exclude_unset=True)
