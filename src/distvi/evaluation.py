@@ -14,10 +14,10 @@ from distvi.metrics import (
     QUANTILES,
     ClassificationMetrics,
     CountMetrics,
+    Intervals,
     RegressionMetrics,
 )
 from distvi.models import Model
-from distvi.report.figures import Intervals
 
 ROWS_PER_CHUNK = 25_000  # points times samples
 POINTS_IN_FIGURE = 2000

@@ -38,6 +38,26 @@ class Reliability(NamedTuple):
     accuracy: Float[np.ndarray, " bins"]
 
 
+class Intervals(NamedTuple):
+    """Predictions of one target, a real number or a count, beside the truth; in original units.
+
+    Attributes:
+        target: The target's name.
+        true: What was observed.
+        mean: Predictive means.
+        lower: Lower ends of the central predictive intervals.
+        upper: Their upper ends.
+        level: Probability that each interval claims to hold.
+    """
+
+    target: str
+    true: Float[np.ndarray, " points"]
+    mean: Float[np.ndarray, " points"]
+    lower: Float[np.ndarray, " points"]
+    upper: Float[np.ndarray, " points"]
+    level: float = 0.95
+
+
 class ClassificationMetrics:
     """Error rate, MNLL, ECE and Brier score of predicted class probabilities.
 

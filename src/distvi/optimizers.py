@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
@@ -103,4 +102,5 @@ def _try_out(optimizer: optax.GradientTransformation) -> None:
     def one_update(params: PyTree) -> PyTree:
         return optimizer.update(params, optimizer.init(params), params)
 
-    jax.eval_shape(one_update, {"matrix": jnp.zeros((2, 2)), "vector": jnp.zeros(2)})
+    shapes = {"matrix": (2, 2), "vector": (2,)}
+    jax.eval_shape(one_update, {n: jax.ShapeDtypeStruct(s, "float32") for n, s in shapes.items()})

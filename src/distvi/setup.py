@@ -27,6 +27,8 @@ DEFAULT_BATCH_SIZE = 200
 _INIT, _PREDICT = 2**32 - 1, 2**32 - 2
 MOST_GRADIENTS = _PREDICT - 1
 
+_COMPILED_FAST = {"xla_backend_optimization_level": 0}  # of a program that runs once
+
 
 @dataclass(frozen=True, eq=False)
 class Setup:
@@ -61,7 +63,7 @@ class Setup:
     def initial_params(self) -> Any:
         """Parameters before the first update."""
         key = jax.random.fold_in(run_key(self.config), _INIT)
-        return jax.jit(self.model.init)(key)
+        return jax.jit(self.model.init, compiler_options=_COMPILED_FAST)(key)
 
     def problem(self, params: Any) -> Problem:
         """What the engine is handed.

@@ -47,6 +47,17 @@ def test_digits():
     np.testing.assert_array_equal(y, digits.train.y)
 
 
+def test_digits_are_scikit_learn_s(monkeypatch: pytest.MonkeyPatch):
+    fast = load("digits")
+    monkeypatch.setattr("distvi.data.loading._installed_digits", lambda: None)
+    imported = load("digits")
+    for part in ("train", "test"):
+        for name in ("x", "y"):
+            ours, theirs = (getattr(getattr(data, part), name) for data in (fast, imported))
+            np.testing.assert_array_equal(ours, theirs)
+            assert ours.dtype == theirs.dtype
+
+
 @pytest.mark.parametrize("name", ["digits", "mnist"])
 @pytest.mark.parametrize("options", [{"target": "label"}, {"task": Task.REGRESSION}])
 def test_images_have_their_own_target(tmp_path: Path, seed: int, name: str, options: dict):

@@ -7,8 +7,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from distvi.metrics import ClassificationMetrics, Reliability
-from distvi.report.figures import Intervals, run_figure
+from distvi.metrics import ClassificationMetrics, Intervals, Reliability
+from distvi.report.figures import run_figure
 
 
 def training_table(rows: int) -> dict[str, np.ndarray]:

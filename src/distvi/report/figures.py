@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,7 +18,7 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
-from distvi.metrics import Reliability
+from distvi.metrics import Intervals, Reliability
 
 Table = Mapping[str, np.ndarray]
 
@@ -54,26 +54,6 @@ MAX_INTERVALS = 250
 
 LOG_SCALE_FROM = 3.0
 """A curve whose values span more than this factor is drawn on a logarithmic scale."""
-
-
-class Intervals(NamedTuple):
-    """Predictions of one target, a real number or a count, beside the truth; in original units.
-
-    Attributes:
-        target: The target's name.
-        true: What was observed.
-        mean: Predictive means.
-        lower: Lower ends of the central predictive intervals.
-        upper: Their upper ends.
-        level: Probability that each interval claims to hold.
-    """
-
-    target: str
-    true: Float[np.ndarray, " points"]
-    mean: Float[np.ndarray, " points"]
-    lower: Float[np.ndarray, " points"]
-    upper: Float[np.ndarray, " points"]
-    level: float = 0.95
 
 
 def run_figure(
