@@ -1,7 +1,9 @@
 """``distvi simulate``: schemes on a cluster in virtual time, without gradients, at any size."""
 
+import re
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -21,6 +23,7 @@ from distvi.engines.simulated import (
     time_rules,
 )
 from distvi.engines.simulated.settings import Settings, describe
+from distvi.engines.timeline import PerfettoFile
 from distvi.errors import InputError
 from distvi.parameters import Placement, place
 from distvi.protocol import Rules, Scheme
@@ -87,6 +90,12 @@ class Cell:
         """How many hold the parameters."""
         return len(self.placement.parts)
 
+    @property
+    def label(self) -> str:
+        """Scheme, workers and servers, as a part of a file's name."""
+        scheme = re.sub(r"[^\w=-]+", "-", self.scheme.name).strip("-")
+        return f"{scheme}-{self.workers}-workers-{self.servers}-servers"
+
 
 class Result(NamedTuple):
     """A cell and what came of it."""
@@ -115,10 +124,21 @@ class Simulation:
     cluster: ClusterSettings
     cells: tuple[Cell, ...]
 
-    def results(self) -> Iterator[Result]:
-        """Simulate one cell after the other."""
-        for cell in self.cells:
-            yield Result(cell, self._time(cell, self.spec.gradients_per_worker, NO_TIMELINE))
+    def results(
+        self,
+        timeline: Callable[[str], AbstractContextManager[Timeline]] = lambda name: nullcontext(
+            NO_TIMELINE
+        ),
+    ) -> Iterator[Result]:
+        """Simulate one cell after the other.
+
+        Args:
+            timeline: From a name, which no other cell has, to what is told of all that took time.
+        """
+        for number, cell in enumerate(self.cells, start=1):
+            with timeline(f"{number:02}-{cell.label}") as kept:
+                timing = self._time(cell, self.spec.gradients_per_worker, kept)
+            yield Result(cell, timing)
 
     def timelines(self) -> dict[str, list[Span]]:
         """The first gradients of each scheme, with a dozen workers at most, by its name."""
@@ -143,6 +163,15 @@ class Simulation:
                 self.cluster, cell.workers, sizes, spec.batch_size, spec.seed, timeline=timeline
             ),
         )
+
+
+@contextmanager
+def trace_file(path: Path) -> Iterator[Timeline]:
+    """A timeline that is written to a file for Perfetto as it comes, in little memory."""
+    with path.open("w", encoding="utf-8") as file:
+        trace = PerfettoFile(file.write)
+        yield Timeline(keep=trace.write)
+        trace.close()
 
 
 def plan(path: Path) -> Simulation:

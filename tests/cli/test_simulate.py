@@ -40,9 +40,44 @@ def test_tables_and_pictures(distvi: Distvi) -> None:
         assert 0 < run["worker_idle_fraction"] < 1
         assert len(run["server_receiving"]) == run["servers"]
         assert all(0 < share <= 1 for share in run["server_receiving"] + run["server_sending"])
+    assert {path.name for path in out.iterdir()} == {
+        "simulation.json", "scaling.png", "timeline.png"
+    }  # fmt: skip
     again = distvi("simulate", "spec.toml")
     assert again.status == 2
     assert "not empty" in again.err
+
+
+def test_a_trace_of_every_run(distvi: Distvi) -> None:
+    Path("spec.toml").write_text(SPEC)
+    answer = distvi("simulate", "spec.toml", "--out", "out", "--trace")
+    assert answer.status == 0, answer.err
+    results = json.loads(Path("out/simulation.json").read_text())["results"]
+    traces = sorted(Path("out/traces").iterdir())
+    assert len(traces) == len(results) == 8
+    assert traces[0].name == "01-async-2-workers-1-servers.json"
+    for trace, result in zip(traces, results, strict=True):
+        spans = [e for e in json.loads(trace.read_text())["traceEvents"] if e["ph"] == "X"]
+        assert {span["name"] for span in spans} >= {"pull", "compute", "push", "apply"}
+        applied = sum(span["name"] == "apply" for span in spans)
+        assert applied == result["updates"] * result["servers"]
+        pushed = sum(span["name"] == "push" for span in spans)
+        assert pushed == result["gradients"] + result["gradients_refused"]
+    twice = distvi("simulate", "spec.toml", "--out", "again", "--trace")
+    assert twice.status == 0
+    for file in Path("out").rglob("*.*"):
+        assert (Path("again") / file.relative_to("out")).read_bytes() == file.read_bytes(), file
+
+
+def test_a_folder_is_whole_or_not_there(distvi: Distvi, monkeypatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    Path("spec.toml").write_text(SPEC)
+    monkeypatch.setattr("distvi.report.simulation.timeline_figure", fail)
+    with pytest.raises(OSError, match="No space left"):
+        distvi("simulate", "spec.toml", "--out", "out")
+    assert [path.name for path in Path().iterdir()] == ["spec.toml"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The cluster in virtual time: closed forms of single messages, faults, and no hang."""
 
+import json
 import math
 from itertools import pairwise
 from typing import Any
@@ -36,6 +37,7 @@ from distvi.engines.simulated.settings import (
 )
 from distvi.engines.simulated.timeline import Timeline
 from distvi.engines.simulated.timing import time_rules
+from distvi.engines.timeline import Span, perfetto
 from distvi.errors import InputError
 from distvi.protocol import Command, Event, Outcome, Rules, State, drive, violations
 
@@ -134,15 +136,43 @@ def test_the_same_seed_repeats_the_run_and_another_does_not() -> None:
     assert run(1)[0].time_s != run(2)[0].time_s
 
 
-def test_a_timeline_has_no_overlap_on_a_worker() -> None:
+@pytest.mark.parametrize(
+    ("scheme", "lanes"), [(k_sync(2), 1), (asynchronous(orders=2), 2), (asynchronous(orders=3), 3)]
+)
+def test_a_timeline_has_no_overlap_on_a_track(scheme: Scheme, lanes: int) -> None:
     timeline = Timeline()
-    made = Cluster(CLUSTERS["network-bound"], 4, [10**6], batch_size=100, timeline=timeline)
-    time_rules(Rules(k_sync(2), updates=50), made)
-    for number in range(4):
-        spans = sorted(s for s in timeline.spans if s[:2] == ("worker", number))
-        spans.sort(key=lambda span: span.start_s)
-        assert {span.what for span in spans} >= {"pull", "compute"}
+    costs = CLUSTERS["network-bound"]
+    costs = costs.model_copy(
+        update={"workers": costs.workers.model_copy(update={"crash_rate_per_s": 0.1})}
+    )
+    made = Cluster(costs, 4, [10**6], batch_size=100, timeline=timeline)
+    time_rules(Rules(scheme, updates=100), made)
+    assert {span.lane for span in timeline.spans} == set(range(lanes))
+    tracks: dict[tuple[str, int, int], list[Span]] = {}
+    for span in timeline.spans:
+        tracks.setdefault((span.where, span.number, span.lane), []).append(span)
+    for spans in tracks.values():
+        assert all(span.start_s < span.end_s for span in spans)
         assert all(a.end_s <= b.start_s + 1e-12 for a, b in pairwise(spans))
+
+
+def test_a_timeline_is_a_file_for_perfetto() -> None:
+    spans = [
+        Span("worker", 0, "pull", 0.0, 0.5, 3),
+        Span("server", 0, "apply", 0.25, 0.75, 4),
+        Span("worker", 0, "pull", 0.5, 1.0, 4, lane=1),
+    ]
+    events = json.loads(perfetto(spans))["traceEvents"]
+    shown = [event for event in events if event["ph"] == "X"]
+    assert [(event["ts"], event["dur"]) for event in shown] == [
+        (0.0, 5e5), (2.5e5, 5e5), (5e5, 5e5)
+    ]  # fmt: skip
+    assert [event["args"]["version"] for event in shown] == [3, 4, 4]
+    assert len({(event["pid"], event["tid"]) for event in shown}) == 3
+    names = [event["args"].get("name") for event in events if event["ph"] == "M"]
+    assert [name for name in names if name] == [
+        "workers", "servers", "worker 0", "server 0", "worker 0, order 2"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

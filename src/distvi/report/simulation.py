@@ -37,7 +37,7 @@ def scaling_figure(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
         axes = figure.subplots()
         lines: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
         for result in results:
-            lines.setdefault((_family(result["scheme"]), result["servers"]), []).append(result)
+            lines.setdefault((result["scheme"], result["servers"]), []).append(result)
         schemes = list(dict.fromkeys(scheme for scheme, _ in lines))
         servers = sorted({number for _, number in lines})
         for (scheme, number), points in lines.items():
@@ -72,17 +72,20 @@ def timeline_figure(path: Path, timelines: Mapping[str, Sequence[Span]]) -> None
         figure = Figure(figsize=(9, 0.6 + 2.4 * len(timelines)), layout="constrained")
         panels = figure.subplots(len(timelines), squeeze=False)[:, 0]
         for axes, (scheme, spans) in zip(panels, timelines.items(), strict=True):
-            rows = sorted({(span.where, span.number) for span in spans})
+            rows = sorted({_row(span) for span in spans})
             for what, colour in OF_WORK.items():
                 chosen = [span for span in spans if span.what == what]
                 axes.barh(
-                    [rows.index((span.where, span.number)) for span in chosen],
+                    [rows.index(_row(span)) for span in chosen],
                     [span.end_s - span.start_s for span in chosen],
                     left=[span.start_s for span in chosen],
                     color=colour,
+                    edgecolor=colour,
+                    linewidth=0.8 if what == "apply" else 0,  # else too short to be seen
                     height=0.8,
                 )
-            axes.set_yticks(range(len(rows)), [f"{where} {n}" for where, n in rows], fontsize=6)
+            names = [f"{where} {n}" if lane == 0 else "" for where, n, lane in rows]
+            axes.set_yticks(range(len(rows)), names, fontsize=6)
             axes.set_title(scheme)
         panels[-1].set_xlabel("virtual seconds")
         handles = [Patch(color=colour, label=what) for what, colour in OF_WORK.items()]
@@ -99,9 +102,8 @@ def _ideal(axes: Any, results: Sequence[Mapping[str, Any]]) -> None:
     axes.plot(workers, ideal, color=GREY, linestyle=DASHED, linewidth=1, label="linear")
 
 
-def _family(scheme: str) -> str:
-    """A scheme without its settings, which may depend on the number of workers."""
-    return scheme.split("(")[0]
+def _row(span: Span) -> tuple[str, int, int]:
+    return span.where, span.number, span.lane
 
 
 def _write(figure: Figure, path: Path) -> None:

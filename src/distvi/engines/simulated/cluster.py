@@ -69,13 +69,15 @@ class Order:
     """A gradient on its way: parameters pulled, computed, pushed."""
 
     __slots__ = (
-        "arrives_s", "base", "computed_s", "is_over", "pieces_left", "pulled_s", "sent_s",
+        "arrives_s", "base", "computed_s", "is_over", "lane", "pieces_left", "pulled_s", "sent_s",
         "sequence", "started_s", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: "Worker", command: SendParameters, now_s: float) -> None:
         self.worker = worker
         self.sequence, self.base = command.sequence, command.version
+        taken = {order.lane for order in worker.orders.values()}
+        self.lane = next(lane for lane in count() if lane not in taken)
         self.sent_s = now_s
         self.pulled_s = self.started_s = self.computed_s = self.arrives_s = now_s
         self.pieces_left = 0
@@ -347,6 +349,7 @@ class Cluster:
         for order in list(worker.orders.values()):
             self._end(order)
         self._stop_work(worker)
+        self.timeline.left(worker.number)
         assert worker.joined_s is not None
         worker.present_s += self.now_s - worker.joined_s
         worker.joined_s = None

@@ -14,8 +14,9 @@ from jaxtyping import Array, Float
 
 from distvi.engines.base import Halted, Params, Problem, TrainState
 from distvi.engines.memory import keep_freed_memory
+from distvi.engines.record import Record, describe_staleness
 from distvi.engines.simulated.cluster import Cluster
-from distvi.engines.simulated.record import Record, describe_staleness
+from distvi.engines.timeline import Span
 from distvi.parameters import Flat, Shards, Snapshot, Store
 from distvi.protocol import (
     Cancel,
@@ -205,6 +206,11 @@ class SimulatedEngine:
         """Virtual time in which a worker did not compute, in the mean over the workers."""
         cluster = self._cluster
         return (cluster.present_s - cluster.computing_s) / len(cluster.workers)
+
+    @property
+    def spans(self) -> list[Span]:
+        """What took time, if the timeline is kept."""
+        return self.timeline.spans
 
     def now_s(self) -> float:
         """Virtual time."""
