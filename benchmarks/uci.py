@@ -13,7 +13,9 @@ import json
 import math
 import multiprocessing
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -92,14 +94,17 @@ def train(cell: Cell) -> dict[str, Any]:
     """Train a cell; a failure is a line of the ledger like any other result."""
     import distvi
 
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            run = distvi.train(**cell.settings(), set=cell.assignments, out=Path(folder) / "run")
-        except distvi.DistviError as error:
-            return {"error": str(error)}
-        summary = run.summary
-        kept = ("training_time_s", "updates")
-        return {"test": summary["test"]} | {name: summary[name] for name in kept}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "run"
+            run = distvi.train(**cell.settings(), set=cell.assignments, out=path)
+            summary = run.summary
+    except distvi.DistviError as error:
+        return {"error": str(error)}
+    except distvi.Interrupted:
+        os._exit(1)  # a pool's process would go on to the next cell
+    kept = ("training_time_s", "updates")
+    return {"test": summary["test"]} | {name: summary[name] for name in kept}
 
 
 def finished(ledger: Path) -> dict[str, dict[str, Any]]:
@@ -125,7 +130,7 @@ def fill(ledger: Path, cells: Sequence[Cell], processes: int) -> list[dict[str, 
     failed = []
     with (
         ledger.open("a") as file,
-        ProcessPoolExecutor(processes, context, _pin, (cores,)) as pool,
+        ProcessPoolExecutor(processes, context, begin, (cores,)) as pool,
     ):
         futures = {pool.submit(train, cell): cell for cell in missing}
         progress = track(
@@ -142,9 +147,21 @@ def fill(ledger: Path, cells: Sequence[Cell], processes: int) -> list[dict[str, 
     return [done[key] for key in keys.values()]
 
 
-def _pin(cores: Any) -> None:
-    """Keep this process on a core of its own; JAX makes as many threads as it may use cores."""
+def begin(cores: Any) -> None:
+    """Begin a process of the pool: on a core of its own, and for as long as its parent lives.
+
+    JAX makes as many threads as it may use cores. A pool's process waits for its next cell for
+    ever if its parent was killed.
+    """
     os.sched_setaffinity(0, {cores.get()})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)  # at the next update, if one is being made
 
 
 def report(console: Console, rows: Sequence[dict[str, Any]]) -> None:
