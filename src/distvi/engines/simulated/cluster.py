@@ -76,8 +76,9 @@ class Order:
     def __init__(self, worker: "Worker", command: SendParameters, now_s: float) -> None:
         self.worker = worker
         self.sequence, self.base = command.sequence, command.version
-        taken = {order.lane for order in worker.orders.values()}
-        self.lane = next(lane for lane in count() if lane not in taken)
+        self.lane = 0
+        while any(order.lane == self.lane for order in worker.orders.values()):
+            self.lane += 1
         self.sent_s = now_s
         self.pulled_s = self.started_s = self.computed_s = self.arrives_s = now_s
         self.pieces_left = 0
