@@ -15,8 +15,11 @@ import pytest
 from rich.console import Console
 
 from distvi import api
+from distvi.aggregation import sync
 from distvi.errors import RunFailed
 from distvi.progress import Lines, Live, Silent
+from distvi.protocol import Rules, StopRequested, initial_state
+from distvi.runs.recording import journal_file, trace_file
 from tests.tiny import MODEL, UPDATES, write_table
 
 SETTINGS = {"batch_size": 16, "updates": UPDATES, "seed": 3, "target": "y", "model": MODEL}
@@ -189,6 +192,26 @@ def test_a_real_full_disk(small_disk: Path, table: Path, undisturbed: Path) -> N
     assert len(progress.warnings) == 2
     assert all(NO_SPACE in warning for warning in progress.warnings)
     is_like(out, undisturbed)
+
+
+def test_a_journal_and_a_timeline_that_cannot_be_written_fail_by_name(
+    disk: Disk, tmp_path: Path
+) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    state = initial_state(Rules(sync(), updates=1))
+    with (
+        pytest.raises(RunFailed, match=f"cannot write /dev/full: {NO_SPACE}"),
+        journal_file(full) as write,
+    ):
+        write(0.0, StopRequested(), state, ())
+    disk.fill()
+    with (
+        pytest.raises(RunFailed, match=f"trace.json: {NO_SPACE}"),
+        trace_file(tmp_path / "trace.json", str),
+    ):
+        pass
 
 
 def test_warnings_are_told(capsys: pytest.CaptureFixture[str]) -> None:
