@@ -1,4 +1,4 @@
-"""The line protocol between `benchmarks.step` and a contender's process; standard library alone.
+"""The line protocol between a driver and a contender's process; standard library alone.
 
 One request a line on standard input, one JSON answer a line on standard output:
 
@@ -32,6 +32,12 @@ class Contender(Protocol):
     def loss(self, case: str) -> tuple[float, float]:
         """The negative ELBO and its gradient's norm at given parameters, batch and noise."""
         ...
+
+
+def pin(core: int) -> None:
+    """Keep this process, and the threads that it starts from now on, on one of its cores."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[core % len(cores)]})
 
 
 def serve(contender: Contender) -> None:

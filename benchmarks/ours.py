@@ -1,6 +1,11 @@
-"""The model in distvi, trained as ``distvi train`` trains it: ``python -m benchmarks.ours``."""
+"""The model in distvi, trained as ``distvi train`` trains it: ``python -m benchmarks.ours [CORE]``.
 
+On all cores, or pinned to one, where JAX has one thread.
+"""
+
+import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import problem
-from benchmarks.contender import serve
+from benchmarks.contender import pin, serve
 from distvi import optimizers
 from distvi.config import resolve
 from distvi.data import Dataset, Examples, Standardization, Task
-from distvi.engines import mesh
+from distvi.engines import Engine, mesh
 from distvi.models import Batch, DeepGP
 from distvi.models.deep_gp import Spectrum
 from distvi.setup import Setup, model_of
@@ -48,18 +53,26 @@ class Distvi:
             targets=("label",),
         )
         self._standardization = Standardization.learn(examples, Task.CLASSIFICATION, "unit")
-        self._engines: dict[int, mesh.MeshEngine] = {}
+        self._engines: dict[int, Engine] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Distvi":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
 
     def describe(self) -> dict[str, str]:
         device = jax.devices()[0]
         return {"jax": jax.__version__, "device": device.device_kind}
 
     def prepare(self, batch: int) -> None:
-        setup = self._setup(batch)
-        params = setup.initial_params()
-        engine = mesh.MeshEngine(setup.problem(params), params, setup.devices, last=UPDATES)
-        self._engines[batch] = engine.__enter__()  # until the process ends
+        self._engines[batch] = self._stack.enter_context(self._engine(self._setup(batch)))
         self.run(20, batch)
+
+    def _engine(self, setup: Setup) -> Engine:
+        params = setup.initial_params()
+        return mesh.MeshEngine(setup.problem(params), params, setup.devices, last=UPDATES)
 
     def run(self, steps: int, batch: int) -> float:
         engine = self._engines[batch]
@@ -128,4 +141,7 @@ class GivenDraws(DeepGP):
 
 
 if __name__ == "__main__":
-    serve(Distvi())
+    if len(sys.argv) > 1:
+        pin(int(sys.argv[1]))
+    with Distvi() as contender:
+        serve(contender)

@@ -15,8 +15,6 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import problem
+from benchmarks.child import ROOT, Child, Commands, children
 
-ROOT = Path(__file__).resolve().parent.parent
 OURS, FLOOR = "distvi", "matrix products alone"
 PEERS = {
     "PyTorch, eager": ["benchmarks.peers.pytorch", "eager"],
@@ -43,74 +41,44 @@ ROUND_S = 1.0
 SETTLE_S = 0.3  # idle threads of the contender before may spin on for a moment
 
 
-class Child:
-    """A contender's process, spoken to by `benchmarks.contender`'s protocol."""
-
-    def __init__(self, name: str, python: Path, environment: dict[str, str]) -> None:
-        self._name = name
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process)
-        self._process = subprocess.Popen(
-            [python, "-m", *CONTENDERS[name]],
-            cwd=ROOT,
-            env=os.environ | environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
-
-    def ask(self, *request: object) -> Any:
-        """The answer to a request.
-
-        Raises:
-            RuntimeError: the process ended instead; with the end of what it wrote.
-        """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            print(*request, file=self._process.stdin, flush=True)
-        except BrokenPipeError:
-            answer = ""
-        else:
-            answer = self._process.stdout.readline()
-        if not answer:
-            self._process.wait()
-            self._log.seek(0)
-            raise RuntimeError(f"{self._name} failed:\n{self._log.read()[-3000:]}")
-        return json.loads(answer)
-
-    def stop(self) -> None:
-        """Let the process end."""
-        self._process.communicate()
-        self._log.close()
+def commands(names: list[str], peers_python: Path) -> Commands:
+    """What starts each contender."""
+    pythons = {name: peers_python if name in PEERS else Path(sys.executable) for name in names}
+    return {name: [python, "-m", *CONTENDERS[name]] for name, python in pythons.items()}
 
 
-@contextmanager
-def children(names: list[str], peers_python: Path, platforms: str) -> Iterator[dict[str, Child]]:
-    """Start the processes of contenders; they end with the block."""
-    threads = str(len(os.sched_getaffinity(0)))
-    environment = {
-        "JAX_PLATFORMS": platforms,
-        "OMP_NUM_THREADS": threads,
-        "TF_NUM_INTRAOP_THREADS": threads,
+def thread_environment(threads: int) -> dict[str, str]:
+    """The libraries' variables for so many threads; JAX takes as many as it may use cores."""
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "TF_NUM_INTRAOP_THREADS": str(threads),
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    with ExitStack() as stack:
-        started = {}
-        for name in names:
-            python = peers_python if name in PEERS else Path(sys.executable)
-            started[name] = Child(name, python, environment)
-            stack.callback(started[name].stop)
-        yield started
 
 
-def measure(contenders: dict[str, Child], batch: int, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds a step of every contender, one number a round."""
+def measure(
+    contenders: dict[str, Child],
+    batch: int,
+    rounds: int,
+    *,
+    round_s: float = ROUND_S,
+    multiple: int = 1,
+) -> dict[str, list[float]]:
+    """Milliseconds a step of every contender, one number a round.
+
+    Args:
+        contenders: Their processes.
+        batch: Examples per step.
+        rounds: How often each of them has its turn.
+        round_s: About how long a turn is.
+        multiple: Of this the steps of a turn are a multiple.
+    """
     steps = {}
     for name, child in contenders.items():
         child.ask("prepare", batch)
-        trial = 10
-        steps[name] = max(5, round(ROUND_S * trial / child.ask("run", trial, batch)))
+        trial = 10 * multiple
+        turns = round_s * trial / child.ask("run", trial, batch) / multiple
+        steps[name] = multiple * max(5, round(turns))
     names = list(contenders)
     step_ms: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
@@ -146,13 +114,14 @@ def report(console: Console, title: str, batch: int, step_ms: dict[str, list[flo
     if OURS in step_ms and peers:
         fastest = min(peers, key=lambda name: median(step_ms[name]))
         text = f"{OURS} / fastest peer ({fastest})"
-        _print_goal(console, text, ratio(step_ms[OURS], step_ms[fastest])[0], most, "at most")
+        print_goal(console, text, ratio(step_ms[OURS], step_ms[fastest])[0], most, "at most")
     if OURS in step_ms and FLOOR in step_ms:
         text = f"{FLOOR} / {OURS}"
-        _print_goal(console, text, ratio(step_ms[FLOOR], step_ms[OURS])[0], floor_least, "at least")
+        print_goal(console, text, ratio(step_ms[FLOOR], step_ms[OURS])[0], floor_least, "at least")
 
 
-def _print_goal(console: Console, text: str, value: float, goal: float | None, sense: str) -> None:
+def print_goal(console: Console, text: str, value: float, goal: float | None, sense: str) -> None:
+    """What a ratio says about its goal, if it has one."""
     verdict = ""
     if goal is not None:
         met = value <= goal if sense == "at most" else value >= goal
@@ -224,9 +193,11 @@ def main() -> None:
     peers_python = options.peers_python or Path(sys.executable)
     if options.peers_python is None and set(options.only) & set(PEERS):
         peers_python = peers_environment()
+    environment = thread_environment(len(os.sched_getaffinity(0)))
     if options.check:
         names = [name for name in options.only if name != FLOOR]
-        with children(names, peers_python, "cpu") as contenders:
+        environment |= {"JAX_PLATFORMS": "cpu"}
+        with children(commands(names, peers_python), environment) as contenders:
             for name, (loss, norm) in check(contenders).items():
                 console.print(f"{name}: loss {loss:.2f}, norm of the gradient {norm:.2f}")
         return
@@ -236,7 +207,8 @@ def main() -> None:
     if has_gpu():
         places["GPU"] = ("cuda", [name for name in options.only if name not in PEERS])
     for place, (platforms, names) in places.items():
-        with children(names, peers_python, platforms) as contenders:
+        environment |= {"JAX_PLATFORMS": platforms}
+        with children(commands(names, peers_python), environment) as contenders:
             versions = {name: child.ask("describe") for name, child in contenders.items()}
             record["versions"][place] = versions
             for name, version in versions.items():

@@ -28,7 +28,8 @@ class Layer(tf.Module):
         self.omega_log_var = tf.Variable(tf.fill([inputs, features], -2 * log_lengthscale))
         self.weights_mean = tf.Variable(tf.zeros([2 * features, outputs]))
         self.weights_log_var = tf.Variable(tf.zeros([2 * features, outputs]))
-        self.z = tf.random.normal([inputs, features])
+        # A constant of every graph: a tensor would be an input, sent to remote workers each time.
+        self.z = tf.random.normal([inputs, features]).numpy()
 
     def __call__(self, f: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
         omega = self.omega_mean + tf.exp(0.5 * self.omega_log_var) * self.z
@@ -136,7 +137,7 @@ class TensorFlow:
             for name in ("log_variance", "log_lengthscale", "omega_mean", "omega_log_var",
                          "weights_mean", "weights_log_var"):  # fmt: skip
                 getattr(layer, name).assign(arrays[f"layer_{number}/{name}"])
-            layer.z = tf.constant(arrays[f"layer_{number}/z"])
+            layer.z = arrays[f"layer_{number}/z"]
         noise = [tf.constant(arrays[f"noise_{layer}"]) for layer in range(len(model.layers))]
         with tf.GradientTape() as tape:
             loss = model(tf.constant(arrays["x"]), tf.constant(arrays["y"]), noise)

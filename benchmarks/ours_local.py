@@ -1,0 +1,59 @@
+"""The model on the ``local`` engine: ``python -m benchmarks.ours_local SCHEME WORKERS SERVERS``.
+
+As elsewhere in `benchmarks.local`, a step is a mini-batch of one worker.
+"""
+
+import sys
+import time
+
+from benchmarks.contender import serve
+from benchmarks.ours import UPDATES, Distvi
+from distvi.engines import Engine
+from distvi.setup import Setup
+
+
+def local_engine(setup: Setup, *, scheme: str, workers: int, servers: int, last: int) -> Engine:
+    """The engine, not yet entered; between two calls of ``advance`` its processes are idle.
+
+    Args:
+        setup: The model, the data and the settings, as for any engine; ``batch_size`` is that of
+            one worker.
+        scheme: async or sync.
+        workers: Pinned to a core each, one thread.
+        servers: Parameter servers.
+        last: Updates of the whole run; more than will be made.
+    """
+    raise NotImplementedError("there is no local engine yet")
+
+
+class Local(Distvi):
+    """One engine per batch size, each with processes of its own."""
+
+    def __init__(self, scheme: str, workers: int, servers: int) -> None:
+        super().__init__()
+        self._scheme, self._workers, self._servers = scheme, workers, servers
+
+    def describe(self) -> dict[str, str]:
+        shape = {"workers": str(self._workers), "servers": str(self._servers)}
+        return super().describe() | {"scheme": self._scheme} | shape
+
+    def run(self, steps: int, batch: int) -> float:
+        engine = self._engines[batch]
+        steps_per_update = self._workers if self._scheme == "sync" else 1
+        before = time.perf_counter()
+        engine.advance(engine.update + steps // steps_per_update)
+        return time.perf_counter() - before
+
+    def _engine(self, setup: Setup) -> Engine:
+        return local_engine(
+            setup,
+            scheme=self._scheme,
+            workers=self._workers,
+            servers=self._servers,
+            last=UPDATES,
+        )
+
+
+if __name__ == "__main__":
+    with Local(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])) as contender:
+        serve(contender)
