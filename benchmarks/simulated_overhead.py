@@ -21,7 +21,7 @@ import numpy as np
 
 from distvi.config import EngineSettings
 from distvi.data import Examples, batch_indices
-from distvi.distributed import prepare_simulation, simulated_engine
+from distvi.distributed import prepare_deployment, simulated_engine
 from distvi.engines import Engine, Problem
 from distvi.engines.mesh import MeshEngine, devices
 from distvi.models import Batch, build_model
@@ -86,8 +86,8 @@ def make_lanes(problem: Problem, params: Any, workers: int) -> dict[str, Lane]:
     lanes = {"mesh": Lane(mesh, workers)}
     for scheme, updates in (("sync", 1), ("async", workers)):
         settings = EngineSettings(engine="simulated", workers=workers, servers=2, scheme=scheme)
-        simulation = prepare_simulation(settings)
-        engine = simulated_engine(simulation, problem, params, last=_NO_END, seed=0)
+        deployment = prepare_deployment(settings)
+        engine = simulated_engine(deployment, problem, params, last=_NO_END, seed=0)
         lanes[scheme] = Lane(engine, updates)
     return lanes
 

@@ -12,6 +12,7 @@ MODEL = {"hidden_layers": 1, "width": 2, "features": 4, "test_samples": 2}
 TINY = (
     *(word for name, value in MODEL.items() for word in ("--set", f"model.{name}={value}")),
     *("--batch-size", "16", "--updates", str(UPDATES), "--seed", "3"),
+    *("--engine", "mesh"),
 )
 
 

@@ -120,28 +120,29 @@ class TrainingSettings(Settings):
         return self
 
 
-ENGINES = {"mesh": ("sync",), "simulated": tuple(SCHEMES)}
-PLANNED_ENGINES = ("local", "ray")
+ENGINES = {"local": tuple(SCHEMES), "mesh": ("sync",), "simulated": tuple(SCHEMES)}
+PLANNED_ENGINES = ("ray",)
 
 
 class EngineSettings(Settings):
     """Where the updates are computed."""
 
     engine: str = Field(
-        default="mesh",
-        description="mesh: the JAX devices of this process; simulated: a cluster in virtual time.",
+        default="local",
+        description="local: worker and server processes; mesh: the JAX devices of this process; "
+        "simulated: a cluster in virtual time.",
     )
     workers: int | None = Field(
         default=None,
         gt=0,
-        description="mesh: devices that share a batch (default: all); simulated: default 4.",
+        description="local: default 2; simulated: 4; mesh: devices that share a batch (all).",
     )
     servers: int | None = Field(
         default=None, ge=0, description="Parameter servers (default: 1); mesh has none."
     )
     scheme: str = Field(
         default="sync",
-        description=f"How gradients are collected; mesh: sync; simulated: {', '.join(SCHEMES)}.",
+        description=f"How gradients are collected: {', '.join(SCHEMES)}; mesh: sync alone.",
     )
     scheme_options: dict[str, int | str] = Field(
         default={}, description="The scheme's own numbers: --scheme-options.n 96"
@@ -150,15 +151,31 @@ class EngineSettings(Settings):
         default="ranges",
         description="What each server holds: ranges, round-robin or greedy (whole tensors).",
     )
+    unusable_limit: int | None = Field(
+        default=None,
+        gt=0,
+        description="Gradients in a row that are not finite, that end the run (20 per worker).",
+    )
+    pin: bool = Field(
+        default=True, description="local: a core for each worker, where there are enough."
+    )
+    patience_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="local: a worker that is silent for longer is given up until it wakes.",
+    )
+    replacements: int = Field(
+        default=16, ge=0, description="local: processes that died and are replaced, in all."
+    )
     cluster: str = Field(
         default="compute-bound",
-        description="What the simulated cluster costs: compute-bound, network-bound, or a file.",
+        description="simulated: what it costs: compute-bound, network-bound, or a file.",
     )
     journal: bool = Field(default=False, description="Write the protocol's events: journal.jsonl.")
     trace: bool = Field(default=False, description="Write a timeline for Perfetto: trace.json.")
     data_on_device: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Keep the training set in the device's memory; auto: on GPU and TPU.",
+        description="mesh: keep the training set in the device's memory; auto: on GPU and TPU.",
     )
 
     @field_validator("scheme_options")
@@ -173,7 +190,7 @@ class EngineSettings(Settings):
     @model_validator(mode="after")
     def _known(self) -> "EngineSettings":
         if self.engine in PLANNED_ENGINES:
-            raise ValueError(f"engine '{self.engine}' is not built yet; use --engine mesh")
+            raise ValueError(f"engine '{self.engine}' is not built yet; use --engine local")
         if self.engine not in ENGINES:
             raise ValueError(f"unknown engine '{self.engine}'{nearest(self.engine, ENGINES)}")
         if self.scheme not in ENGINES[self.engine]:
@@ -184,7 +201,7 @@ class EngineSettings(Settings):
                 f"engine 'mesh' has no parameter servers, but servers is {self.servers}"
             )
         if self.engine == "mesh" and (self.journal or self.trace):
-            raise ValueError("engine 'mesh' has neither journal nor trace; use --engine simulated")
+            raise ValueError("engine 'mesh' has neither journal nor trace; use --engine local")
         return self
 
 

@@ -1,11 +1,18 @@
 """From the engine's settings to a parameter server that trains, checked before anything runs."""
 
+import hashlib
+import os
+import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from distvi.aggregation import check_progress, scheme_named
 from distvi.config import EngineSettings
 from distvi.engines import Problem
+from distvi.engines.local import Limits, LocalEngine, Processes, Recipe, cores
 from distvi.engines.simulated import (
     NO_TIMELINE,
     Cluster,
@@ -14,23 +21,28 @@ from distvi.engines.simulated import (
     Timeline,
     cluster_named,
 )
-from distvi.parameters import Layout, layout_of, make_shards, place
+from distvi.errors import InputError
+from distvi.parameters import layout_of, make_shards, place
 from distvi.protocol import Rules, Scheme
 
-DEFAULT_WORKERS, DEFAULT_SERVERS = 4, 1
+DEFAULT_WORKERS = {"local": 2, "simulated": 4}
+DEFAULT_SERVERS = 1
+
+PROCESSES_PER_CORE = 16
+"""Of the engine `local`: more would do nothing but wait for one another."""
 
 UNUSABLE_LIMIT = 20
 """Gradients in a row that are not finite, of each worker, after which a run has failed."""
 
 
 @dataclass(frozen=True, eq=False)
-class Simulation:
-    """A simulated cluster to train on.
+class Deployment:
+    """A parameter server: its processes, real or simulated, and how they are kept in step.
 
     Attributes:
         settings: With every default written out.
         scheme: How workers and updates are kept in step.
-        cluster: What everything costs.
+        cluster: What everything costs, where it is simulated.
         gradients_per_update: While all workers are equally fast.
     """
 
@@ -51,26 +63,54 @@ class Simulation:
         assert self.settings.servers is not None
         return self.settings.servers
 
+    def rules(self, last: int) -> Rules:
+        """What the protocol is told of a run with so many updates."""
+        settings = self.settings
+        is_local = settings.engine == "local"
+        return Rules(
+            self.scheme,
+            updates=last,
+            patience_s=settings.patience_s if is_local else None,
+            unusable_limit=settings.unusable_limit,
+        )
 
-def prepare_simulation(settings: EngineSettings) -> Simulation:
-    """The simulation that settings describe.
+
+def prepare_deployment(settings: EngineSettings) -> Deployment:
+    """The parameter server that settings describe.
 
     Raises:
-        InputError: an unknown scheme or cluster, or a scheme that could make no progress.
+        InputError: an unknown scheme or cluster, a scheme that could make no progress, or a
+            system on which processes cannot share memory.
     """
-    workers = settings.workers or DEFAULT_WORKERS
+    workers = settings.workers or DEFAULT_WORKERS[settings.engine]
     servers = DEFAULT_SERVERS if settings.servers is None else settings.servers
+    limit = settings.unusable_limit or UNUSABLE_LIMIT * workers
+    written_out = {"workers": workers, "servers": servers, "unusable_limit": limit}
     scheme = scheme_named(settings.scheme, workers, settings.scheme_options)
-    return Simulation(
-        settings=settings.model_copy(update={"workers": workers, "servers": servers}),
+    if settings.engine == "local":
+        _check_machine(workers, servers)
+    return Deployment(
+        settings=settings.model_copy(update=written_out),
         scheme=scheme,
         cluster=cluster_named(settings.cluster),
         gradients_per_update=check_progress(scheme, workers),
     )
 
 
+def _check_machine(workers: int, servers: int) -> None:
+    if os.name != "posix":
+        raise InputError("engine 'local' needs Linux or macOS; use --engine mesh")
+    most = PROCESSES_PER_CORE * len(cores())
+    for name, number in (("workers", workers), ("servers", servers)):
+        if number > most:
+            raise InputError(
+                f"{name} is {number}, but this machine has {len(cores())} cores: start at most "
+                f"{most} processes, or use --engine simulated"
+            )
+
+
 def simulated_engine(
-    simulation: Simulation,
+    deployment: Deployment,
     problem: Problem,
     params: Any,
     *,
@@ -84,7 +124,7 @@ def simulated_engine(
     """An engine on a simulated cluster.
 
     Args:
-        simulation: Workers, servers, scheme, costs.
+        deployment: Workers, servers, scheme, costs.
         problem: What to optimize.
         params: Parameters to start from.
         last: Updates of the whole run.
@@ -99,26 +139,98 @@ def simulated_engine(
             in parts.
     """
     layout = layout_of(params)
-    placement = place(simulation.settings.placement, tensor_sizes(layout), simulation.servers)
+    placement = place(deployment.settings.placement, layout.sizes, deployment.servers)
     shards = make_shards(layout, placement, problem.optimizer, problem.hold_until)
-    timeline = Timeline() if simulation.settings.trace else NO_TIMELINE
+    timeline = Timeline() if deployment.settings.trace else NO_TIMELINE
     cluster = Cluster(
-        simulation.cluster,
-        simulation.workers,
+        deployment.cluster,
+        deployment.workers,
         placement.bytes,
         problem.batch_size,
         f"{seed}" if not update else f"{seed}, resumed at {update}",
         timeline=timeline,
         start_s=start_s,
     )
-    rules = Rules(
-        simulation.scheme, updates=last, unusable_limit=UNUSABLE_LIMIT * simulation.workers
-    )
     return SimulatedEngine(
-        problem, params, rules, cluster, shards, opt_state=opt_state, update=update, counts=counts
+        problem,
+        params,
+        deployment.rules(last),
+        cluster,
+        shards,
+        opt_state=opt_state,
+        update=update,
+        counts=counts,
     )
 
 
-def tensor_sizes(layout: Layout) -> list[int]:
-    """Entries of each tensor."""
-    return [tensor.stop - tensor.start for tensor in layout.tensors]
+def local_engine(
+    deployment: Deployment,
+    problem: Problem,
+    params: Any,
+    recipe: Recipe,
+    *,
+    last: int,
+    opt_state: Any = None,
+    update: int = 0,
+    counts: Mapping[str, Any] | None = None,
+) -> LocalEngine:
+    """An engine of processes on this machine.
+
+    Args:
+        deployment: Workers, servers, scheme, limits.
+        problem: What to optimize.
+        params: Parameters to start from.
+        recipe: Builds the same problem in every process.
+        last: Updates of the whole run.
+        opt_state: Of the unsharded optimizer, to go on from.
+        update: Updates that have been made already.
+        counts: Of the engine that made them.
+
+    Raises:
+        InputError: as `simulated_engine`.
+    """
+    settings = deployment.settings
+    limits = Limits(patience_s=settings.patience_s, replacements=settings.replacements)
+    processes = Processes(
+        deployment.workers,
+        deployment.servers,
+        settings.placement,
+        deployment.gradients_per_update,
+        pin=settings.pin,
+        limits=limits,
+        cache=program_cache(),
+    )
+    rules = deployment.rules(last)
+    engine = LocalEngine(
+        problem, params, rules, recipe, processes, opt_state=opt_state, update=update, counts=counts
+    )
+    if settings.trace:
+        engine.keep_timeline()
+    return engine
+
+
+def program_cache() -> Path | None:
+    """The folder of compiled programs: one for each kind of machine and version of the compiler.
+
+    It is JAX's own where ``JAX_COMPILATION_CACHE_DIR`` names one, else a part of the user's cache
+    folder; None where that cannot be written.
+    """
+    if named := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    kind = hashlib.sha256(f"{platform.machine()} {_processor_features()}".encode()).hexdigest()
+    folder = Path(base) / "distvi" / "programs" / f"jax-{version('jax')}-{kind[:12]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _processor_features() -> str:
+    """What programs compiled for this processor rely on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

@@ -11,16 +11,17 @@ from jaxtyping import Array
 
 from distvi import data, optimizers
 from distvi.config import DataSettings, EngineSettings, RunConfig, TrainingSettings
-from distvi.data import Dataset, Schema, Standardization, Task, batch_indices
-from distvi.distributed import Simulation, prepare_simulation
+from distvi.data import Dataset, Examples, Schema, Standardization, Task, batch_indices
+from distvi.distributed import Deployment, prepare_deployment
 from distvi.engines import Problem, mesh
+from distvi.engines.local import Recipe
 from distvi.engines.simulated import CLUSTERS
 from distvi.errors import InputError
 from distvi.evaluation import Predictor
 from distvi.models import Batch, Model, build_model
 from distvi.runs.folder import Run
 
-DEFAULT_UPDATES = 5000  # a minute or less on a laptop for the models one meets first
+DEFAULT_GRADIENTS = 5000  # a minute or less on a laptop for the models one meets first
 DEFAULT_BATCH_SIZE = 200
 
 # The noise of update u has the key fold_in(run's key, u); these two lie beyond any update.
@@ -42,7 +43,7 @@ class Setup:
         schedule: Learning rate of every update.
         updates: How many there are.
         devices: Where they are computed.
-        simulation: The simulated cluster, for the engine that has one.
+        deployment: The parameter server, for the engines that have one.
     """
 
     config: RunConfig
@@ -52,7 +53,7 @@ class Setup:
     schedule: optax.Schedule
     updates: int
     devices: mesh.Devices
-    simulation: Simulation | None = None
+    deployment: Deployment | None = None
 
     @property
     def batch_size(self) -> int:
@@ -90,6 +91,16 @@ class Setup:
             hold_until=hold_until(params) if hold_until else None,
         )
 
+    def recipe(self) -> Recipe:
+        """How another process builds the problem, given the training examples."""
+        settings = {
+            "config": self.config.model_dump(mode="json"),
+            "schema": self.dataset.schema.to_json(),
+            "standardization": self.standardization.to_json(),
+            "updates": self.updates,
+        }
+        return Recipe(f"{__name__}:{rebuild.__name__}", settings)
+
     def predictor(self) -> Predictor:
         """The model's predictions."""
         return make_predictor(self.config, self.model, self.standardization, self.dataset.task)
@@ -106,38 +117,68 @@ def prepare(config: RunConfig, standardization: Standardization | None = None) -
         InputError: the data are bad, or a setting does not suit them.
     """
     # Before the data are read: the first computation of JAX settles how many devices there are.
-    simulation = prepare_simulation(config.engine) if config.engine.engine == "simulated" else None
-    devices = mesh.devices(1 if simulation else config.engine.workers)
+    deployment = None if config.engine.engine == "mesh" else prepare_deployment(config.engine)
+    devices = mesh.devices(1 if deployment else config.engine.workers)
     dataset = load_dataset(config.data)
     if standardization is None:
         mode = dataset.inputs_mode if config.data.inputs == "auto" else config.data.inputs
         standardization = Standardization.learn(dataset.train, dataset.task, mode)
     training, updates = _resolve_lengths(
-        config.training, len(dataset.train), simulation.gradients_per_update if simulation else 1
+        config.training, len(dataset.train), deployment.gradients_per_update if deployment else 1
     )
     engine = config.engine.model_copy(update={"workers": len(devices)})
-    if simulation:
-        engine = _absolute_cluster(simulation.settings)
+    if deployment:
+        engine = _absolute_cluster(deployment.settings)
     located = _resolve_split(locate(config.data), dataset)
     config = config.model_copy(update={"data": located, "training": training, "engine": engine})
-    setup = Setup(
-        config=config,
-        dataset=dataset,
-        standardization=standardization,
-        model=model_of(config, dataset.schema),
-        schedule=optimizers.schedule(
-            training.schedule,
-            training.learning_rate,
-            updates,
-            warmup_updates=training.warmup_updates,
-            final=training.final_rate,
-        ),
-        updates=updates,
-        devices=devices,
-        simulation=simulation,
-    )
+    setup = _assemble(config, dataset, standardization, updates, devices, deployment)
     optimizers.build(training.optimizer, setup.schedule, training.optimizer_options)
     return setup
+
+
+def _assemble(
+    config: RunConfig,
+    dataset: Dataset,
+    standardization: Standardization,
+    updates: int,
+    devices: mesh.Devices,
+    deployment: Deployment | None,
+) -> Setup:
+    training = config.training
+    schedule = optimizers.schedule(
+        training.schedule,
+        training.learning_rate,
+        updates,
+        warmup_updates=training.warmup_updates,
+        final=training.final_rate,
+    )
+    model = model_of(config, dataset.schema)
+    return Setup(config, dataset, standardization, model, schedule, updates, devices, deployment)
+
+
+def rebuild(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> tuple[Problem, Any]:
+    """A run's problem in another process: the factory of `Setup.recipe`.
+
+    Args:
+        settings: Of the recipe.
+        x: Inputs of the training examples, as stored.
+        y: Their targets.
+    """
+    schema = Schema.from_json(settings["schema"])
+    dataset = Dataset(
+        name=schema.name,
+        task=schema.task,
+        train=Examples(x, y),
+        test=Examples(x[:0], y[:0]),
+        classes=schema.classes,
+        inputs=schema.inputs,
+        targets=schema.targets,
+    )
+    config = RunConfig.model_validate(settings["config"])
+    standardization = Standardization.from_json(settings["standardization"])
+    setup = _assemble(config, dataset, standardization, settings["updates"], [], None)
+    params = jax.eval_shape(setup.model.init, run_key(config))
+    return setup.problem(params), params
 
 
 def load_dataset(settings: DataSettings) -> Dataset:
@@ -227,7 +268,7 @@ def _resolve_lengths(
             f"the batch size is {batch_size}, but there are {n_train} training examples; "
             f"choose at most {n_train}"
         )
-    updates: int | float = training.updates or DEFAULT_UPDATES
+    updates: int | float = training.updates or DEFAULT_GRADIENTS / gradients_per_update
     if training.epochs is not None:
         updates = training.epochs * n_train / (batch_size * gradients_per_update)
     if updates * gradients_per_update > MOST_GRADIENTS:

@@ -11,10 +11,11 @@ import jax
 import numpy as np
 
 from distvi.config import RunConfig
-from distvi.distributed import simulated_engine
-from distvi.engines import Diverged, Engine, Halted, TrainState
+from distvi.distributed import local_engine, simulated_engine
+from distvi.engines import Diverged, Driven, Engine, Halted, TrainState
+from distvi.engines.local import LocalEngine
 from distvi.engines.mesh import MeshEngine
-from distvi.engines.simulated import SimulatedEngine, perfetto
+from distvi.engines.timeline import perfetto
 from distvi.errors import InputError, RunFailed
 from distvi.evaluation import Evaluation
 from distvi.interruption import Interruption
@@ -118,8 +119,7 @@ class _Course:
         self.run, self.setup, self.engine, self.progress = run, setup, engine, progress
         self.interruption = Interruption()
         self.counters = dict(counters)
-        self.counters["compile_time_s"] += engine.compile_time_s
-        self.waited_before_s = self.counters["waiting_s"]
+        self.before = dict(counters)
         self.rows = {row["update"]: row for row in rows or []}
         self.predictor = setup.predictor()
         self.evaluation: Evaluation | None = None
@@ -129,7 +129,7 @@ class _Course:
         """Make the remaining updates and finish the folder."""
         status = "failed"
         try:
-            with self.interruption, self.engine, self.progress, self._recording():
+            with self.interruption, self.progress, self._recording(), self.engine:
                 self.progress.started(self.run.path, self.engine.update, self.setup.updates)
                 self._train()
             if self.unsaved is None:
@@ -176,17 +176,19 @@ class _Course:
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        """Write the journal and the timeline, if they are asked for."""
+        """Write the processes' logs; and the journal and the timeline, if they are asked for."""
         settings, engine, suffix = self.setup.config.engine, self.engine, ""
         if engine.update:
             suffix = f"-{engine.update}"
+        if isinstance(engine, LocalEngine):
+            engine.logs = self.run.path / "logs"
         with ExitStack() as stack:
-            if isinstance(engine, SimulatedEngine) and settings.journal:
+            if isinstance(engine, Driven) and settings.journal:
                 file = journal_file(self.run.path / f"journal{suffix}.jsonl")
                 engine.observers.append(stack.enter_context(file))
-            if isinstance(engine, SimulatedEngine) and settings.trace:
+            if isinstance(engine, Driven) and settings.trace:
                 path = self.run.path / f"trace{suffix}.json"
-                stack.enter_context(trace_file(path, lambda: perfetto(engine.timeline.spans)))
+                stack.enter_context(trace_file(path, lambda: perfetto(engine.spans)))
             yield
 
     def _train(self) -> None:
@@ -214,7 +216,8 @@ class _Course:
         due = [update - update % every + every for every in intervals if every]
         with self._timed("training_time_s"):
             values = self.engine.advance(min(*due, self.setup.updates), self.interruption)
-        self.counters["waiting_s"] = self.waited_before_s + self.engine.waiting_s
+        for name in ("waiting_s", "compile_time_s"):
+            self.counters[name] = self.before[name] + getattr(self.engine, name)
         self.counters["interval_sum"] += float(values.sum(dtype=np.float64))
         self.counters["interval_count"] += len(values)
 
@@ -324,27 +327,39 @@ def _engine(
     update: int = 0,
     counters: dict[str, Any] = _NEW_COUNTERS,
 ) -> Engine:
-    problem, last = setup.problem(params), setup.updates
-    if setup.simulation is None:
-        resident = _RESIDENT[setup.config.engine.data_on_device]
+    problem, last, deployment = setup.problem(params), setup.updates, setup.deployment
+    if deployment is None:
         return MeshEngine(
             problem,
             params,
             setup.devices,
             last=last,
-            resident=resident,
+            resident=_RESIDENT[setup.config.engine.data_on_device],
             opt_state=opt_state,
             update=update,
         )
+    counts = counters["engine"]
+    if deployment.settings.engine == "local":
+        recipe = setup.recipe()
+        return local_engine(
+            deployment,
+            problem,
+            params,
+            recipe,
+            last=last,
+            opt_state=opt_state,
+            update=update,
+            counts=counts,
+        )
     return simulated_engine(
-        setup.simulation,
+        deployment,
         problem,
         params,
         last=last,
         seed=setup.config.training.seed,
         opt_state=opt_state,
         update=update,
-        counts=counters["engine"],
+        counts=counts,
         start_s=counters["training_time_s"],
     )
 

@@ -33,11 +33,13 @@ BAD_OPTIONS = {
     "--optimizer adm": "unknown optimizer 'adm' (did you mean 'adam'?)",
     "--optimizer-options.b3 1": "optimizer 'adam' has no option 'b3'",
     "--schedule cosin": "--schedule is 'cosin': input should be 'constant' or 'cosine'",
-    "--engine ray": "engine 'ray' is not built yet; use --engine mesh",
+    "--engine ray": "engine 'ray' is not built yet; use --engine local",
     "--engine mehs": "unknown engine 'mehs' (did you mean 'mesh'?)",
-    "--scheme async": "engine 'mesh' has no scheme 'async'",
-    "--servers 2": "engine 'mesh' has no parameter servers, but servers is 2",
-    "--workers 4096": "workers is 4096, but JAX has",
+    "--engine mesh --scheme async": "engine 'mesh' has no scheme 'async'",
+    "--engine mesh --servers 2": "engine 'mesh' has no parameter servers, but servers is 2",
+    "--engine mesh --workers 4096": "workers is 4096, but JAX has",
+    "--workers 4096": "workers is 4096, but this machine has",
+    "--servers 4096": "servers is 4096, but this machine has",
     "--set model.widht=4": "unknown key 'model.widht' (did you mean 'width'?)",
     "--set modle.width=4": "unknown section 'modle' (did you mean 'model'?)",
     "--set training.bach_size=4": "unknown key 'training.bach_size' (did you mean 'batch_size'?)",
@@ -65,7 +67,7 @@ BAD_FILES = {
     "[training]\nbatch_size = 0": "'training.batch_size' is 0: input should be greater than 0",
     "[training\n": "is no valid TOML",
     "training = 3": "'training' is 3",
-    "[engine]\nengine = 'local'": "engine 'local' is not built yet",
+    "[engine]\nengine = 'ray'": "engine 'ray' is not built yet",
 }
 
 

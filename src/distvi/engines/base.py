@@ -7,8 +7,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from distvi.engines.timeline import Span
 from distvi.errors import RunFailed
 from distvi.parameters.hold import hold
+from distvi.protocol import Observer
 
 Params = Any
 Loss = Callable[[Params, Array, Array, Array, Array], Array]
@@ -82,6 +84,19 @@ class Diverged(RunFailed):
 
 class Halted(RunFailed):
     """The run cannot go on; the engine's state is that of its last update, and good."""
+
+
+@runtime_checkable
+class Driven(Protocol):
+    """An engine that the parameter server's protocol drives."""
+
+    observers: list[Observer]
+    """Told of every event."""
+
+    @property
+    def spans(self) -> list[Span]:
+        """What took time, as far as it is kept."""
+        ...
 
 
 @runtime_checkable

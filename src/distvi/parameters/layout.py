@@ -44,6 +44,11 @@ class Layout:
         """Number of parameters."""
         return self.tensors[-1].stop if self.tensors else 0
 
+    @property
+    def sizes(self) -> list[int]:
+        """Entries of each tensor."""
+        return [tensor.stop - tensor.start for tensor in self.tensors]
+
     def flatten(self, tree: PyTree) -> Float[Array, " size"]:
         """The vector of a tree."""
         return jnp.concatenate([jnp.ravel(leaf) for leaf in self.structure.flatten_up_to(tree)])

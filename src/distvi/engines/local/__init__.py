@@ -1,5 +1,6 @@
 """Workers and servers as processes of one machine that share memory."""
 
+from distvi.engines.local.crew import cores
 from distvi.engines.local.engine import LocalEngine, Processes
 from distvi.engines.local.recipe import Recipe
 from distvi.engines.local.transport import Limits
@@ -13,4 +14,5 @@ __all__ = [
     "ServerNow",
     "Snapshot",
     "WorkerNow",
+    "cores",
 ]

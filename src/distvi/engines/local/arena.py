@@ -7,6 +7,9 @@ one has ended, however it ended, the kernel takes the memory back. Nothing can b
 import mmap
 import os
 import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,8 +33,13 @@ class Slots:
         self._stride = -(-max(slot_bytes, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
         if descriptor is None:
             descriptor = new_memory(CAPACITY * self._stride)
+            self._close = weakref.finalize(self, os.close, descriptor)
         self.descriptor = descriptor
         self._memory = mmap.mmap(descriptor, CAPACITY * self._stride)
+
+    def close(self) -> None:
+        """Give the descriptor up: no more processes will be started. The content stays."""
+        self._close()
 
     def bytes(self, slot: int) -> np.ndarray:
         """The content of a slot, byte by byte."""
@@ -103,17 +111,22 @@ class SharedArray(NamedTuple):
         return np.frombuffer(memory, dtype, count).reshape(shape)
 
 
-def share(array: np.ndarray) -> SharedArray:
+@contextmanager
+def shared(array: np.ndarray) -> Iterator[SharedArray]:
     """Offer an array to other processes: by its file if it is mapped from one, else as a copy."""
     dtype = array.dtype.str
     if (place := _in_file(array)) is not None:
         path, offset = place
-        return SharedArray(dtype, array.shape, path, -1, offset)
+        yield SharedArray(dtype, array.shape, path, -1, offset)
+        return
     descriptor = new_memory(max(array.nbytes, 1))
-    if array.size:
-        memory = mmap.mmap(descriptor, array.nbytes)
-        np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)[...] = array
-    return SharedArray(dtype, array.shape, "", descriptor, 0)
+    try:
+        if array.size:
+            memory = mmap.mmap(descriptor, array.nbytes)
+            np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)[...] = array
+        yield SharedArray(dtype, array.shape, "", descriptor, 0)
+    finally:
+        os.close(descriptor)
 
 
 def _in_file(array: np.ndarray) -> tuple[str, int] | None:

@@ -1,10 +1,9 @@
-"""A worker's or a server's process: ``python -m distvi.engines.local.child DESCRIPTOR``.
+"""A worker's or a server's process, started with the descriptor of a connection as its argument.
 
 It is told all else by the first message on that descriptor, and it ends when the other side does.
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -12,8 +11,6 @@ import sys
 import traceback
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
-
-_PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
 
 
 class Assignment(NamedTuple):
@@ -35,8 +32,6 @@ class Assignment(NamedTuple):
         first_batch: The first that a worker may be asked for.
         lot: Gradients that most updates are made of.
         cache: Folder of compiled programs; empty: none.
-        main: Process number of the main process.
-        path: Where Python finds modules.
     """
 
     role: str
@@ -54,29 +49,27 @@ class Assignment(NamedTuple):
     first_batch: int
     lot: int
     cache: str
-    main: int
-    path: tuple[str, ...]
 
 
 def main() -> None:
     """Run the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to end
+    for ending in (signal.SIGINT, signal.SIGTERM):  # a whole group may hear of it, but
+        signal.signal(ending, signal.SIG_IGN)  # the main process decides when to end
     connection = Connection(int(sys.argv[1]))
-    assignment = Assignment(*json.loads(connection.recv_bytes()))
-    _end_with(assignment.main)
-    sys.path[:] = assignment.path
-    if assignment.cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, assignment.cores)  # before JAX counts cores
     try:
+        assignment = Assignment(*json.loads(connection.recv_bytes()))
+        if assignment.cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, assignment.cores)  # before JAX counts cores
         _run(connection, assignment)
     except (EOFError, ConnectionError):  # the main process has ended, or has no more use for us
         pass
     except BaseException:
         from distvi.engines.local.messages import Failed, send
 
-        traceback.print_exc()
         with contextlib.suppress(OSError):
             send(connection, Failed(traceback.format_exc()))
+        with contextlib.suppress(OSError):  # the disk may be full
+            traceback.print_exc()
         _leave(1)
     _leave(0)
 
@@ -101,20 +94,9 @@ def _run(connection: Connection, assignment: Assignment) -> None:
         serve(connection, assignment)
 
 
-def _end_with(main: int) -> None:
-    """Ask the kernel to end this process with the main one, even while it is stopped."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != main:  # it ended before we asked
-        _leave(1)
-
-
 def _leave(status: int) -> None:
     """End at once: there is nothing to finish, and threads that prepare batches may be busy."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(status)
-
-
-if __name__ == "__main__":
-    main()

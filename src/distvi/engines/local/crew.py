@@ -16,8 +16,21 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
+from distvi.engines.base import Halted
 from distvi.engines.local.child import Assignment
 from distvi.engines.local.messages import Message, receive, send
+
+# It asks the kernel to end it with the main process, even while it is stopped, before the imports
+# that take their time; and looks whether that has ended already. 1 is PR_SET_PDEATHSIG.
+_PROGRAM = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != int(sys.argv[2]):
+    os._exit(1)
+from distvi.engines.local.child import main
+main()
+"""
 
 _GOODBYE_S = 2.0
 """For a process to end by itself, before it is killed."""
@@ -57,6 +70,11 @@ class Child:
         with contextlib.suppress(OSError):
             send(self.connection, message)
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether it ended by a signal; to be asked once it has ended."""
+        return self.process.wait() < 0
+
     def how_it_ended(self) -> str:
         """In words."""
         status = self.process.wait()
@@ -88,27 +106,38 @@ class Crew:
     _starts: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def start(self, assignment: Assignment, environment: Mapping[str, str]) -> Child:
-        """Start a process; it is ready when it says so."""
+        """Start a process; it is ready when it says so.
+
+        Raises:
+            Halted: the system has no room for another process, or the log cannot be opened.
+        """
+        try:
+            return self._start(assignment, environment)
+        except OSError as error:
+            name = f"{assignment.role} {assignment.number}"
+            raise Halted(f"cannot start {name}: {error}") from error
+
+    def _start(self, assignment: Assignment, environment: Mapping[str, str]) -> Child:
         role, number = place = assignment.role, assignment.number
         log = None if self.logs is None else self.logs / f"{role}-{number}.log"
-        ours, theirs = Pipe()
         shared = {assignment.parameters, assignment.gradients, assignment.states}
         shared |= {array[3] for array in (assignment.x, assignment.y)}
-        with contextlib.ExitStack() as stack:
+        ours, theirs = Pipe()
+        with contextlib.ExitStack() as stack, theirs:
             output = subprocess.DEVNULL
             if log is not None:
                 log.parent.mkdir(parents=True, exist_ok=True)
                 output = stack.enter_context(log.open("ab"))
             process = subprocess.Popen(
-                [sys.executable, "-m", "distvi.engines.local.child", str(theirs.fileno())],
+                # -P: the working folder's modules are none of ours, unless our path says so
+                [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **environment},
+                env={**os.environ, **environment, "PYTHONPATH": _module_path()},
                 pass_fds=[theirs.fileno(), *(shared - {-1})],
                 start_new_session=True,  # the terminal's Ctrl-C is for the main process
             )
-        theirs.close()
         start = self._starts.get(place, 0)
         self._starts[place] = start + 1
         child = Child(role, number, start, process, ours, log, time.perf_counter())
@@ -147,18 +176,27 @@ class Crew:
         return sorted(found, key=lambda child: child.number)
 
     def end(self) -> None:
-        """End all; nothing is left when this returns."""
+        """End all; nothing is left when this returns, or raises."""
         children = list(self.children.values())
-        for child in children:
-            self._selector.unregister(child.connection)
-            child.connection.close()  # they end when they see that
         self.children.clear()
-        until_s = time.perf_counter() + _GOODBYE_S
+        self._selector.close()
         for child in children:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.process.wait(max(0.0, until_s - time.perf_counter()))
-            child.process.kill()
-            child.process.wait()
+            child.connection.close()  # they end when they see that
+        until_s = time.perf_counter() + _GOODBYE_S
+        try:
+            for child in children:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.process.wait(max(0.0, until_s - time.perf_counter()))
+        finally:  # a second Ctrl-C does not wait for them
+            for child in children:
+                child.process.kill()
+            for child in children:
+                child.process.wait()
+
+
+def _module_path() -> str:
+    """Where this process finds modules; what it can import, its children can."""
+    return os.pathsep.join(entry or os.getcwd() for entry in sys.path)
 
 
 def cores() -> list[int]:

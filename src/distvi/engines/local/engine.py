@@ -1,9 +1,8 @@
 """Training with workers and servers that are processes of this machine."""
 
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from distvi.engines.base import Halted, Params, Problem, TrainState
-from distvi.engines.local.arena import Slots, share
+from distvi.engines.local.arena import Slots, shared
 from distvi.engines.local.child import Assignment
 from distvi.engines.local.crew import (
     Child,
@@ -28,8 +27,8 @@ from distvi.engines.local.parts import state_pieces
 from distvi.engines.local.recipe import Recipe, shards_of
 from distvi.engines.local.transport import Limits, LocalTransport, Member
 from distvi.engines.local.watch import ServerNow, Snapshot, Watch, WorkerNow
-from distvi.engines.simulated.record import Record, describe_staleness
-from distvi.engines.simulated.timeline import Span
+from distvi.engines.record import Record, describe_staleness
+from distvi.engines.timeline import Span
 from distvi.parameters import layout_of
 from distvi.protocol import Observer, Rules, initial_state
 from distvi.protocol import drive as drive_protocol
@@ -262,16 +261,23 @@ class LocalEngine:
         self._transport.crew.logs = self.logs
         if self._processes.cache is not None:
             self._processes.cache.mkdir(parents=True, exist_ok=True)
-        self._x, self._y = share(self._examples.x), share(self._examples.y)
-        self._cores, self._gpus = cores(), gpus()
-        for worker in workers:
-            self._start("worker", worker)
-        for server in servers:
-            self._start("server", server)
+        with ExitStack() as stack:
+            for slots in (self._parameters, self._gradients, self._states):
+                stack.callback(slots.close)
+            self._x, self._y = (
+                stack.enter_context(shared(rows)) for rows in (self._examples.x, self._examples.y)
+            )
+            self._cores, self._gpus = cores(), gpus()
+            stack.callback(self._transport.crew.end)
+            for worker in workers:
+                self._start("worker", worker)
+            for server in servers:
+                self._start("server", server)
+            self._open = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._transport.crew.end()
+        self._open.close()
 
     def _start(self, role: str, number: int) -> Child:
         is_worker = role == "worker"
@@ -300,8 +306,6 @@ class LocalEngine:
             first_batch=batch,
             lot=processes.lot,
             cache=str(processes.cache or ""),
-            main=os.getpid(),
-            path=tuple(entry or os.getcwd() for entry in sys.path),
         )
 
     def _cores_of(self, role: str, number: int) -> tuple[int, ...]:

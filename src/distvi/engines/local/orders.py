@@ -103,6 +103,7 @@ class Orders:
 
     def open(self, command: SendParameters, size: int) -> Order:
         """A new order on the newest version."""
+        assert command.version == self._versions.newest
         self._count += 1
         parameters, gradient = self._versions.read(), self._free.take()
         order = Order(self._count, command, size, parameters, gradient)
@@ -140,6 +141,10 @@ class Orders:
             and not order.answered
             and incarnation in (None, order.command.incarnation)
         ]
+
+    def overtaken(self, worker: int) -> int:
+        """Orders on which a worker computes although nobody wants them any more."""
+        return sum(order.decided for order in self.unanswered(worker))
 
     def of(self, ticket: Ticket) -> Order:
         """The order of a gradient that has not been decided."""

@@ -53,8 +53,7 @@ def shards_of(problem: Problem, layout: Layout, described: Described) -> Shards:
     Raises:
         InputError: see `distvi.parameters.place` and `distvi.parameters.make_shards`.
     """
-    sizes = [tensor.stop - tensor.start for tensor in layout.tensors]
-    placement = place(described.placement, sizes, described.servers)
+    placement = place(described.placement, layout.sizes, described.servers)
     return make_shards(layout, placement, problem.optimizer, problem.hold_until)
 
 

@@ -48,6 +48,9 @@ from distvi.protocol import (
 )
 
 _ROUND_S = 0.1  # between two looks at limits and interruptions
+_STALLED_S = 1.0  # for an update; then workers wait for the servers, and the clock stands still
+_OVERTAKEN = 2  # cancelled orders that a worker has not answered, until it is told of no more
+_TOO_LATE = 5  # gradients of each worker that come too late, between updates, until the run halts
 
 
 class Limits(NamedTuple):
@@ -72,11 +75,15 @@ class Member:
         incarnation: The highest so far.
         batch: Its next.
         is_member: Whether it has joined, and has not been dismissed since.
+        untold: Orders that it will be told of when it has answered older ones.
+        dismissal: Why it was dismissed last.
     """
 
     incarnation: int = -1
     batch: int = 0
     is_member: bool = False
+    untold: deque[Order] = field(default_factory=deque)
+    dismissal: str = ""
 
 
 @dataclass(eq=False)
@@ -87,7 +94,7 @@ class Update:
         command: What the protocol said.
         message: What the servers were told.
         missing: Servers that have not made it.
-        since_s: When they were told, or when one was told again.
+        since_s: When they were told, or when one was told again; on the machine's clock.
     """
 
     command: Commit
@@ -134,6 +141,9 @@ class LocalTransport:
     _alarm_s: float | None = None
     _paused_s: float = 0.0
     _pause_s: float | None = None
+    _looked_s: float = field(default_factory=perf_counter)
+    _idle_since_s: float | None = None
+    _too_late: int = 0
 
     def __post_init__(self) -> None:
         self.orders = Orders(self.versions)
@@ -153,6 +163,14 @@ class LocalTransport:
         if self._pause_s is not None:
             self._paused_s += perf_counter() - self._pause_s
             self._pause_s = None
+        self._looked_s = perf_counter()
+
+    def _is_stalled(self) -> bool:
+        """Whether workers may be waiting for orders because a server does not do its part."""
+        if self._update is None and not self._waiting:
+            return False
+        update_s = 0.0 if self._update is None else perf_counter() - self._update.since_s
+        return update_s > _STALLED_S or not self._servers_are_ready()
 
     @property
     def state_slot(self) -> int:
@@ -178,16 +196,45 @@ class LocalTransport:
             self._join(worker.number)
 
     def receive(self) -> tuple[float, Event] | None:
-        """The next event.
+        """The next event; None when no process could cause one any more.
 
         Raises:
             Halted: an exception in a process, or one that is not ready or not done in time.
         """
         while not self._events:
-            self._listen()
+            came = self._listen()
             if self.interrupted():
-                self._events.append(StopRequested("interrupted"))
+                self._events.append(Alarm())  # one too many: the loop looks up, and pauses
+            elif not came and self._is_hopeless():
+                return None
         return self.now_s(), self._events.popleft()
+
+    def _is_hopeless(self) -> bool:
+        """Whether nobody is computing, starting or updating, and nobody comes back."""
+        starting = any(not child.is_ready for child in self.crew.children.values())
+        computing = any(
+            member.is_member and not order.decided
+            for worker, member in enumerate(self.members)
+            for order in self.orders.unanswered(worker)
+        )
+        if starting or computing or self._update is not None or self._waiting:
+            self._idle_since_s = None
+            return False
+        dismissed = [
+            child.name
+            for child in self.crew.of("worker")
+            if not self.members[child.number].is_member
+        ]
+        now_s = perf_counter()
+        if self._idle_since_s is None:
+            self._idle_since_s = now_s
+        waited_s = now_s - self._idle_since_s
+        if dismissed and waited_s > self.limits.start_s:
+            raise Halted(
+                f"waited {waited_s:.0f} s for {', '.join(dismissed)} to come back: dismissed, "
+                "and the others cannot go on alone"
+            )
+        return not dismissed
 
     def settle(self) -> None:
         """Wait until all commands have been carried out.
@@ -198,18 +245,29 @@ class LocalTransport:
         while self._update is not None or self._waiting:
             self._listen()
 
-    def _listen(self) -> None:
-        timeout_s = _ROUND_S
+    def _listen(self) -> bool:
+        """Hear what has come, or wait a little; whether anything came."""
+        came, timeout_s = False, _ROUND_S
         if self._alarm_s is not None:
             timeout_s = min(timeout_s, self._alarm_s - self.now_s())
         for child, message in self.crew.hear(timeout_s):
+            came = True
             if message is None:
                 self._died(child)
             else:
                 self._heard(child, message)
+        if perf_counter() - self._looked_s >= _ROUND_S:
+            self._look_around()
         if self._alarm_s is not None and self.now_s() >= self._alarm_s:
             self._alarm_s = None
             self._events.append(Alarm())
+        return came
+
+    def _look_around(self) -> None:
+        """What need not be known after every message."""
+        before_s, self._looked_s = self._looked_s, perf_counter()
+        if self._is_stalled():  # that is no worker's fault
+            self._paused_s += self._looked_s - before_s
         self._check_limits()
 
     def _heard(self, child: Child, message: Message) -> None:
@@ -219,10 +277,10 @@ class LocalTransport:
             kind = GradientArrived if message.is_finite else GradientUnusable
             self._events.append(kind(order.ticket))
             self.watch.computed(child.number, order, message, self.versions.newest)
-            self._rejoin(child)
+            self._answered(child)
         elif isinstance(message, Abandoned):
             self.orders.answer(message.order)
-            self._rejoin(child)
+            self._answered(child)
         elif isinstance(message, Applied):
             self._applied(child.number, message)
         elif isinstance(message, Ready):
@@ -237,7 +295,7 @@ class LocalTransport:
         if child.role == "worker" and self._has_begun:
             self._join(child.number)
         elif self._update is not None and child.number in self._update.missing:
-            self._update.since_s = self.now_s()
+            self._update.since_s = perf_counter()
             child.tell(self._update.message)
         else:
             self._carry_out()
@@ -248,6 +306,23 @@ class LocalTransport:
         member.is_member = True
         self._events.append(Joined(worker, member.incarnation))
 
+    def _answered(self, child: Child) -> None:
+        member = self.members[child.number]
+        if not member.is_member:
+            self._late(child, member)
+            self._rejoin(child)
+        self._tell_more(child, member)
+
+    def _late(self, child: Child, member: Member) -> None:
+        """Gradients that all come too late would be computed in vain for ever."""
+        self._too_late += 1
+        if self._too_late >= _TOO_LATE * len(self.members):
+            raise Halted(
+                f"{self._too_late} gradients in a row came after their worker had been dismissed, "
+                f"the last from {child.name} ({member.dismissal}): gradients take longer than "
+                "that; give the workers more patience"
+            )
+
     def _rejoin(self, child: Child) -> None:
         """One that was dismissed has come back, once it has answered all it had been asked."""
         if not self.members[child.number].is_member and not self.orders.unanswered(child.number):
@@ -255,16 +330,26 @@ class LocalTransport:
 
     def _died(self, child: Child) -> None:
         how = child.how_it_ended()
+        if not child.is_ready and not child.was_killed:
+            raise Halted(f"{how} before it was ready")  # and so would all that replace it
+        self._ended(child, how)
+
+    def _ended(self, child: Child, how: str) -> None:
         self.watch.died(child, how)
         if child.role == "worker":
             member = self.members[child.number]
+            member.untold.clear()
             for order in self.orders.unanswered(child.number):
-                self.orders.decide(order.ticket.key)
-                self.orders.answer(order.number)
+                self._drop(order)
             if member.is_member:
                 self._events.append(Left(child.number, member.incarnation))
                 member.is_member = False
         self._replace(child, how)
+
+    def _drop(self, order: Order) -> None:
+        """Nobody computes it, and nobody wants it."""
+        self.orders.decide(order.ticket.key)
+        self.orders.answer(order.number)
 
     def _replace(self, child: Child, how: str) -> None:
         if self.replaced < self.limits.replacements:
@@ -279,25 +364,25 @@ class LocalTransport:
             self._events.append(StopRequested(reason, Outcome.FAILED))
 
     def _check_limits(self) -> None:
+        now_s, limits = perf_counter(), self.limits
         for child in list(self.crew.children.values()):
-            waited_s = perf_counter() - child.started_s
-            if not child.is_ready and waited_s > self.limits.start_s:
-                raise Halted(
-                    f"waited {waited_s:.0f} s for {child.name} to start"
-                    + (f"; see {child.log}" if child.log else "")
-                )
+            if not child.is_ready and now_s - child.started_s > limits.start_s:
+                why = f"{child.name} was not ready {limits.start_s:g} s after it was started"
+                self._give_up(child, why + (f"; see {child.log}" if child.log else ""))
         update = self._update
-        if update is None or self.now_s() - update.since_s <= self.limits.patience_s:
+        if update is None or now_s - update.since_s <= limits.patience_s:
             return
         for server in self.crew.of("server"):
             if server.number in update.missing and server.is_ready:
-                self.crew.forget(server)
-                self.watch.died(server, "")
-                self._replace(
-                    server,
-                    f"server {server.number} did not make update {update.command.version} within "
-                    f"{self.limits.patience_s:g} s and was ended",
-                )
+                made = f"did not make update {update.command.version}"
+                self._give_up(server, f"{server.name} {made} within {limits.patience_s:g} s")
+
+    def _give_up(self, child: Child, why: str) -> None:
+        """End a process that has been waited for too long, and start another in its place."""
+        if not self._has_begun:
+            raise Halted(why)
+        self.crew.forget(child)
+        self._ended(child, f"{why} and was ended")
 
     # Commands
 
@@ -329,10 +414,7 @@ class LocalTransport:
             self.orders.decide(command.ticket.key)
         elif isinstance(command, Cancel):
             key = (command.worker, command.incarnation, command.sequence)
-            order = self.orders.decide(key)
-            child = self.crew.children.get(("worker", command.worker))
-            if order is not None and not order.answered and child is not None:
-                child.tell(Abandon(order.number))
+            self._cancel(self.orders.decide(key))
         elif isinstance(command, Dismiss):
             self._dismiss(command)
         elif isinstance(command, Ignored):
@@ -346,22 +428,42 @@ class LocalTransport:
         member = self.members[command.worker]
         order = self.orders.open(command, self.batch_size)
         child = self.crew.children.get(("worker", command.worker))
-        message = Compute(order.number, order.parameters, order.gradient, member.batch)
-        member.batch += 1
         if child is None or command.incarnation != member.incarnation or not member.is_member:
-            # It died, or was dismissed, and the protocol will hear of it next: nobody computes.
-            self.orders.decide(order.ticket.key)
-            self.orders.answer(order.number)
+            self._drop(order)  # it died, or was dismissed, and the protocol will hear of it next
             return
         self.watch.sent(order)
-        child.tell(message)
+        member.untold.append(order)
+        self._tell_more(child, member)
+
+    def _tell_more(self, child: Child, member: Member) -> None:
+        """Tell a worker of its orders, but let one that is stopped not heap up cancelled ones."""
+        while member.untold and self.orders.overtaken(child.number) < _OVERTAKEN:
+            order = member.untold.popleft()
+            child.tell(Compute(order.number, order.parameters, order.gradient, member.batch))
+            member.batch += 1
+
+    def _cancel(self, order: Order | None) -> None:
+        if order is None or order.answered:
+            return
+        member = self.members[order.command.worker]
+        child = self.crew.children.get(("worker", order.command.worker))
+        if order in member.untold:
+            member.untold.remove(order)
+            self._drop(order)
+        elif child is not None:
+            child.tell(Abandon(order.number))
 
     def _dismiss(self, command: Dismiss) -> None:
-        self.members[command.worker].is_member = False
+        member = self.members[command.worker]
         self.orders.decide_all(command.worker, command.incarnation)
+        if command.incarnation != member.incarnation or not member.is_member:
+            return  # it has died, and may be back already
+        member.is_member, member.dismissal = False, command.reason
+        while member.untold:
+            self._drop(member.untold.popleft())
         self.watch.dismissed(command)
         child = self.crew.children.get(("worker", command.worker))
-        if child is not None and child.is_ready:
+        if child is not None:
             self._rejoin(child)  # where its answer came while the command waited
 
     def _ignored(self, command: Ignored) -> None:
@@ -385,7 +487,7 @@ class LocalTransport:
             factors=factors,
             rate=rate,
         )
-        self._update = Update(command, message, set(range(self.servers)), self.now_s())
+        self._update = Update(command, message, set(range(self.servers)), perf_counter())
         for server in self.crew.of("server"):
             server.tell(message)
 
@@ -399,6 +501,7 @@ class LocalTransport:
             return
         self.versions.publish(update.command.version, update.message.target)
         self._state_slot = update.message.target_state
+        self._too_late = 0
         orders = [self._decided(part.ticket.key) for part in update.command.parts]
         self.neg_elbos.append(sum(order.neg_elbo for order in orders) / len(orders))
         self._update = None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from distvi.engines.local.crew import Child
 from distvi.engines.local.messages import Applied, Computed, Ready
 from distvi.engines.local.orders import Order
-from distvi.engines.simulated.timeline import Span
+from distvi.engines.timeline import Span
 from distvi.protocol import Dismiss
 
 _RECENT_SPANS = 4096
