@@ -88,3 +88,16 @@ def test_matplotlib_settings_of_the_caller_stay_and_do_not_show(tmp_path: Path):
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "black"}):
         assert draw("b.png") == plain
         assert mpl.rcParams["font.size"] == 30
+
+
+def test_a_picture_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def half(figure: object, path: Path, format: str) -> None:
+        path.write_bytes(b"half")
+        raise OSError("no space")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", half)
+    training, tests = training_table(5), evaluation_table(5, "error_rate")
+    path = tmp_path / "run.png"
+    with pytest.raises(OSError, match="no space"):
+        run_figure(path, title="", training=training, tests=tests, predictions=reliability(9))
+    assert not list(tmp_path.iterdir())

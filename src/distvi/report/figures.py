@@ -99,7 +99,12 @@ def run_figure(
             _draw_reliability(main, strip, predictions)
         else:
             _draw_intervals(main, strip, predictions, tests)
-        figure.savefig(path)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            figure.savefig(part, format="png")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _draw_training(axes: Axes, training: Table) -> None:
