@@ -100,7 +100,7 @@ class Worker:
         self.spells = None
         if workers.slow_spells is not None:
             self.spells = Spells(workers.slow_spells, Random(f"{seed}/{number}/spells"))
-        self.free_s = 0.0
+        self.free_s = self.lost_s = 0.0
         self.orders: dict[int, Order] = {}
         self.joined_s: float | None = None
         self.present_s = 0.0
@@ -110,6 +110,10 @@ class Worker:
         """When work that begins at ``start_s`` ends."""
         work_s /= self.speed
         return start_s + work_s if self.spells is None else self.spells.end_s(start_s, work_s)
+
+    def is_computing(self, now_s: float) -> bool:
+        """Whether it is at work on an order."""
+        return any(order.started_s <= now_s < order.computed_s for order in self.orders.values())
 
 
 class Spells:
@@ -182,7 +186,8 @@ class Cluster:
         self.servers = [Server(n, settings, size) for n, size in enumerate(part_bytes)]
         self.now_s = self.start_s = start_s
         self.pulls = self.pushes = 0
-        self._work_s = settings.gradient.mean_s(batch_size)
+        slowdown = settings.machine.slowdown(workers) if settings.machine else 1.0
+        self._work_s = settings.gradient.mean_s(batch_size) * slowdown
         self._latency_s = settings.workers.latency_s + settings.servers.latency_s
         self._queue: list[tuple[float, int, Callable[[Any], Event | None], Any]] = []
         self._tie = count()
@@ -233,6 +238,7 @@ class Cluster:
         order.pulled_s = self._pull(worker)
         order.started_s = max(order.pulled_s, worker.free_s)
         work_s = self._work_s * self.settings.gradient.jitter.draw(worker.random)
+        work_s, worker.lost_s = work_s + worker.lost_s, 0.0
         order.computed_s = worker.free_s = worker.compute(order.started_s, work_s)
         self._push(order)
 
@@ -301,11 +307,28 @@ class Cluster:
         self._events_left = self._patience
         costs = self.settings.servers
         s_per_byte = costs.apply_s_per_byte + len(command.parts) * costs.combine_s_per_byte
+        s_per_byte /= self._share_cores(s_per_byte)
         for server in self.servers:
             begins_s = max(self.now_s, server.ready_s)
             server.ready_s = begins_s + s_per_byte * server.part_bytes
             server.applying_s += server.ready_s - begins_s
             self.timeline.update(server.number, command.version, begins_s, server.ready_s)
+
+    def _share_cores(self, s_per_byte: float) -> float:
+        """Speed of the servers in an update, where they share a machine with the workers.
+
+        What a worker loses to them is added to its next gradient: this one's end is settled.
+        """
+        machine, servers = self.settings.machine, self.servers
+        if machine is None:
+            return 1.0
+        computing = [worker for worker in self.workers if worker.is_computing(self.now_s)]
+        speed = machine.server_speed(len(self.workers), len(computing), len(servers))
+        if len(self.workers) >= machine.cores:
+            duration_s = s_per_byte * max(server.part_bytes for server in servers) / speed
+            for worker in computing:
+                worker.lost_s += (1 - speed) * duration_s
+        return speed
 
     def _cancel(self, command: Cancel) -> None:
         worker = self.workers[command.worker]

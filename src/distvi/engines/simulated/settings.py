@@ -122,12 +122,46 @@ class ServerSettings(Settings):
     combine_s_per_byte: Time = Field(default=0.0, description="Of each gradient in an update.")
 
 
+class MachineSettings(Settings):
+    """One machine of which all workers and servers are processes, as `distvi.engines.local` has it.
+
+    Workers have a core each and the servers share the rest. Where there is no rest, all of them
+    share all cores.
+    """
+
+    cores: int = Field(gt=0)
+    crowding: Rate = Field(
+        default=0.0,
+        description="Of a gradient's time: what each other worker at work adds to it, as a share.",
+    )
+
+    def slowdown(self, workers: int) -> float:
+        """Factor of a gradient's time."""
+        at_work = min(workers, self.cores)
+        return workers / at_work * (1 + self.crowding * (at_work - 1))
+
+    def server_speed(self, workers: int, computing: int, servers: int) -> float:
+        """Share of its full speed at which each server makes an update.
+
+        Args:
+            workers: How many there are.
+            computing: How many of them compute meanwhile.
+            servers: How many make the update at once.
+        """
+        if workers < self.cores:
+            return min(1.0, (self.cores - workers) / servers)
+        return min(1.0, self.cores / (computing + servers))
+
+
 class ClusterSettings(Settings):
     """A cluster: the contents of ``cluster.toml``."""
 
     gradient: GradientTime
     workers: WorkerSettings
     servers: ServerSettings
+    machine: MachineSettings | None = Field(
+        default=None, description="Where they all are; none: each is a machine of its own."
+    )
 
 
 _GIGABIT_BYTES_PER_S = 1.25e8
