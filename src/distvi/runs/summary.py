@@ -9,7 +9,7 @@ from typing import Any
 from distvi.config import RunConfig
 from distvi.engines.mesh import Devices
 
-_OF_SERVERS = ("placement", "gradients_cancelled")
+_OF_SERVERS = ("placement", "gradients_cancelled", "processes_replaced", "incidents")
 _PACKAGES = ("jax", "jaxlib", "optax", "numpy")
 
 
