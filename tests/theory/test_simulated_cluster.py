@@ -35,16 +35,22 @@ def test_time_of_sync_over_async_for_exponential_times(runs: Runs, workers: int)
     assert ratio == pytest.approx(workers * sum(1 / k for k in range(1, workers + 1)), rel=0.03)
 
 
-@pytest.mark.parametrize("workers", [4, 30])
-def test_staleness_of_async_is_the_number_of_other_workers(runs: Runs, workers: int) -> None:
-    assert runs[f"equal {workers}"].staleness["mean"] == pytest.approx(workers - 1, rel=0.03)
+@pytest.mark.parametrize("run", ["equal 4", "equal 30", "unequal 30"])
+def test_staleness_of_async_is_the_number_of_other_workers(runs: Runs, run: str) -> None:
+    workers = int(run.split()[1])
+    assert runs[run].staleness["mean"] == pytest.approx(workers - 1, rel=0.01)
 
 
-@pytest.mark.parametrize("n", [1, 3, 15, 30])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 15, 30])
 def test_staleness_of_softsync_is_n(runs: Runs, n: int) -> None:
-    """Zhang et al. (2016), 30 learners: n in the mean (n - 1 if counted from zero), at most 2 n."""
+    """Zhang et al. (2016), 30 learners: n in the mean, at most 2 n.
+
+    Each update adds one to the staleness of the gradients under way, which are those of all workers
+    but the one that gave the last of its c gradients: the mean is 29 / c. It is n - n / 30 where n
+    divides 30; with n = 4 an update takes 7 gradients.
+    """
     staleness = runs[f"softsync {n}"].staleness
-    assert 0.99 * (n - 1) <= staleness["mean"] <= n
+    assert staleness["mean"] == pytest.approx(29 / (30 // n), rel=0.01)
     assert staleness["max"] <= 2 * n
 
 

@@ -53,7 +53,9 @@ def runs() -> dict[str, Timing]:
         done[f"async {workers}"] = timing(asynchronous(), exponential, workers, 20_000)
     for workers in (4, 30):
         done[f"equal {workers}"] = timing(asynchronous(), light, workers, 200 * workers)
-    for n in (1, 3, 15, 30):
+    uneven = cluster(LIGHT, workers=NO_NETWORK | {"speeds": [1.0, 2.0, 3.0]})
+    done["unequal 30"] = timing(asynchronous(), uneven, 30, 200 * 30)
+    for n in (1, 2, 3, 4, 15, 30):
         done[f"softsync {n}"] = timing(softsync(n), light, 30, 30 * 200)
     for placement in ("ranges", "greedy"):
         for servers in (1, 2, 4, 8):

@@ -46,8 +46,8 @@ def sync(combine: Stage = average) -> Scheme:
 def asynchronous(orders: int = 1) -> Scheme:
     """Every gradient is an update as it arrives; nobody waits.
 
-    Mean staleness is workers - 1 for equally fast workers (Dean et al. 2012, "Large Scale
-    Distributed Deep Networks"; TensorFlow between graphs).
+    Mean staleness is workers - 1, since at every update all others are computing (Dean et al.
+    2012, "Large Scale Distributed Deep Networks"; TensorFlow between graphs).
 
     Args:
         orders: 2 lets a worker receive parameters while it computes, see ``at_once``.
@@ -95,8 +95,11 @@ def softsync(n: int, combine: Stage = average, max_staleness: int | None = None)
     """One update for every floor(workers / n) gradients, whoever they come from; nobody waits.
 
     n = 1 makes updates of as many gradients as there are workers, n = workers is asynchronous.
-    Mean staleness is n. It stays within 2 n while no worker delivers more than two gradients during
-    one of another's, as the paper measured; ``max_staleness=2 * n`` enforces it by refusing.
+    While an update of c gradients is made, all workers but the one that gave the last of them are
+    computing, so mean staleness is (workers - 1) / c whatever their speeds: n - n / workers where n
+    divides them, the published "n". Staleness stays within 2 n while no worker delivers more than
+    two gradients during one of another's, as the paper measured; ``max_staleness=2 * n`` enforces
+    it by refusing.
 
     References:
         Zhang et al. (2016), "Staleness-aware Async-SGD for Distributed Deep Learning".
