@@ -26,6 +26,7 @@ app.command("distvi.cli.resume:resume")
 app.command("distvi.cli.evaluate:evaluate")
 app.command("distvi.cli.predict:predict")
 app.command("distvi.cli.simulate:simulate")
+app.command("distvi.cli.calibrate:calibrate")
 app.command("distvi.cli.data:app", name="data")
 
 

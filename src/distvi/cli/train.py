@@ -16,12 +16,13 @@ class DataOptions(DataSettings):
     dataset: Annotated[str, Parameter(show=False, parse=False)] = ""
 
 
-def _flat(group: str, order: int) -> Parameter:
+def flat(group: str, order: int) -> Parameter:
+    """A table of settings whose keys are options by themselves."""
     return Parameter(name="*", group=Group(group, sort_key=order))
 
 
 # Which options were given is read off these: pydantic remembers the fields that were set.
-_DATA, _TRAINING, _ENGINE = DataOptions(), TrainingSettings(), EngineSettings()
+DATA, TRAINING, ENGINE = DataOptions(), TrainingSettings(), EngineSettings()
 
 
 def train(
@@ -33,9 +34,9 @@ def train(
     set_: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     json: Json = False,
     help_model: bool = False,
-    data: Annotated[DataOptions, _flat("Data", 2)] = _DATA,
-    training: Annotated[TrainingSettings, _flat("Training", 1)] = _TRAINING,
-    engine: Annotated[EngineSettings, _flat("Engine", 3)] = _ENGINE,
+    data: Annotated[DataOptions, flat("Data", 2)] = DATA,
+    training: Annotated[TrainingSettings, flat("Training", 1)] = TRAINING,
+    engine: Annotated[EngineSettings, flat("Engine", 3)] = ENGINE,
 ) -> None:
     """Train a model on a data set and write a run folder.
 
