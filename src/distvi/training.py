@@ -24,7 +24,7 @@ from distvi.runs import checkpoints
 from distvi.runs.folder import Run, check_new, create, load_run
 from distvi.runs.recording import journal_file, trace_file
 from distvi.runs.summary import summarize
-from distvi.setup import Setup, check_same_data, prepare
+from distvi.setup import Setup, check_same_data, prepare, run_key
 
 _NEW_COUNTERS: dict[str, Any] = {
     "training_time_s": 0.0,
@@ -89,7 +89,7 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
     check_same_data(setup.dataset, run)
     checkpoint = _newest_good(run)
     where = run.checkpoint_folder / str(checkpoint.update)
-    like = jax.eval_shape(setup.initial_params)
+    like = jax.eval_shape(setup.model.init, run_key(setup.config))
     params = checkpoints.restore(like, checkpoint.params, where / "params.safetensors")
     optimizer = setup.problem(params).held_optimizer
     like = jax.eval_shape(optimizer.init, params)
@@ -130,6 +130,7 @@ class _Course:
         status = "failed"
         try:
             with self.interruption, self.progress, self._recording(), self.engine:
+                self.progress.watching(self.engine)
                 self.progress.started(self.run.path, self.engine.update, self.setup.updates)
                 self._train()
             if self.unsaved is None:
@@ -182,6 +183,7 @@ class _Course:
             suffix = f"-{engine.update}"
         if isinstance(engine, LocalEngine):
             engine.logs = self.run.path / "logs"
+            engine.watch.tell = self.progress.warned
         with ExitStack() as stack:
             if isinstance(engine, Driven) and settings.journal:
                 file = journal_file(self.run.path / f"journal{suffix}.jsonl")

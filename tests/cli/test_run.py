@@ -109,6 +109,7 @@ def test_python_does_the_same(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = {"batch_size": 16, "updates": UPDATES, "seed": 3, "target": "y", "model": MODEL}
+    settings |= {"engine": "mesh"}
     run = package.train(numbers, out="mine", **settings)
     assert newest_params(run.path) == newest_params(finished)
     assert package.evaluate(run) == run.summary["test"]

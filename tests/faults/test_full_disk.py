@@ -22,7 +22,8 @@ from distvi.protocol import Rules, StopRequested, initial_state
 from distvi.runs.recording import journal_file, trace_file
 from tests.tiny import MODEL, UPDATES, write_table
 
-SETTINGS = {"batch_size": 16, "updates": UPDATES, "seed": 3, "target": "y", "model": MODEL}
+TASK = {"batch_size": 16, "updates": UPDATES, "seed": 3, "target": "y", "model": MODEL}
+SETTINGS = TASK | {"engine": "mesh"}
 NO_SPACE = os.strerror(errno.ENOSPC)
 
 
@@ -88,7 +89,7 @@ def test_a_disk_that_is_full_for_a_while(
 ) -> None:
     out = tmp_path / "run"
     progress = Events({3: disk.fill, 5: disk.free})
-    run = api.train(table, out=out, progress=progress, engine=engine, **SETTINGS)
+    run = api.train(table, out=out, progress=progress, engine=engine, **TASK)
     assert run.summary["status"] == "done"
     kept = f"the last good checkpoint is {out}/checkpoints/2"
     assert progress.warnings == [f"cannot write {out}: {NO_SPACE}; {kept}"] * 2
