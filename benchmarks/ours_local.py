@@ -8,6 +8,8 @@ import time
 
 from benchmarks.contender import serve
 from benchmarks.ours import UPDATES, Distvi
+from distvi import distributed
+from distvi.config import EngineSettings
 from distvi.engines import Engine
 from distvi.setup import Setup
 
@@ -23,7 +25,12 @@ def local_engine(setup: Setup, *, scheme: str, workers: int, servers: int, last:
         servers: Parameter servers.
         last: Updates of the whole run; more than will be made.
     """
-    raise NotImplementedError("there is no local engine yet")
+    settings = EngineSettings(engine="local", scheme=scheme, workers=workers, servers=servers)
+    params = setup.initial_params()
+    problem, recipe = setup.problem(params), setup.recipe()
+    return distributed.local_engine(
+        distributed.prepare_deployment(settings), problem, params, recipe, last=last
+    )
 
 
 class Local(Distvi):

@@ -24,13 +24,19 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_table(tmp_path_factory.mktemp("data") / "numbers.csv")
 
 
+@pytest.fixture(scope="module", params=["mesh", "local"])
+def engine(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(engine: str, table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
-    return api.train(table, out=out, model=MODEL | {"freeze_kernel": 50}, **SETTINGS).path
+    model = MODEL | {"freeze_kernel": 50}
+    return api.train(table, out=out, model=model, engine=engine, **SETTINGS).path
 
 
-def signalled(table: Path, out: Path, seed: int, number: signal.Signals) -> int:
+def signalled(table: Path, out: Path, seed: int, number: signal.Signals, engine: str) -> int:
     """The exit status of a run that gets a signal at a random one of its updates."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
     model = [f"--set=model.{n}={v}" for n, v in (MODEL | {"freeze_kernel": 50}).items()]
@@ -42,6 +48,7 @@ def signalled(table: Path, out: Path, seed: int, number: signal.Signals) -> int:
         str(table),
         *options,
         *model,
+        f"--engine={engine}",
         f"--out={out}",
     ]
     moment = random.Random(seed).randrange(20, UPDATES // 2)
@@ -57,19 +64,26 @@ def signalled(table: Path, out: Path, seed: int, number: signal.Signals) -> int:
     return process.returncode
 
 
-def test_after_a_kill(table: Path, uninterrupted: Path, tmp_path: Path, seed: int) -> None:
+def test_after_a_kill(
+    table: Path, uninterrupted: Path, tmp_path: Path, seed: int, engine: str
+) -> None:
     out = tmp_path / "run"
-    assert signalled(table, out, seed, signal.SIGKILL) == -signal.SIGKILL
+    assert signalled(table, out, seed, signal.SIGKILL, engine) == -signal.SIGKILL
     assert json.loads((out / "summary.json").read_text())["status"] == "running"
     resumed_is_the_same(out, uninterrupted)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_after_an_interruption(
-    table: Path, uninterrupted: Path, tmp_path: Path, seed: int, number: signal.Signals
+    table: Path,
+    uninterrupted: Path,
+    tmp_path: Path,
+    seed: int,
+    engine: str,
+    number: signal.Signals,
 ) -> None:
     out = tmp_path / "run"
-    assert signalled(table, out, seed, number) == 128 + number
+    assert signalled(table, out, seed, number, engine) == 128 + number
     summary = json.loads((out / "summary.json").read_text())
     assert summary["status"] == "interrupted"
     assert (out / "checkpoints" / str(summary["updates"])).is_dir()

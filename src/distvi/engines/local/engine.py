@@ -103,7 +103,7 @@ class LocalEngine:
         self._states = Slots(state_bytes)
         self._record = Record(counts)
         self._before = {name: int(counts.get(name, 0)) for name in ("pushed", "pulled")}
-        self._start_s = 0.0
+        self._start_s = self._advanced_s = 0.0
         placement = self._shards.placement
         self.watch = Watch(
             [WorkerNow(number) for number in range(processes.workers)],
@@ -169,8 +169,9 @@ class LocalEngine:
 
     @property
     def waiting_s(self) -> float:
-        """Time in which a worker did not compute, in the mean over the workers."""
-        return 0.0
+        """Time of training in which a worker did not compute, in the mean over the workers."""
+        workers = self.watch.workers
+        return self._advanced_s - sum(worker.computing_s for worker in workers) / len(workers)
 
     def now_s(self) -> float:
         """Wall-clock time, without the time in which processes were started."""
@@ -233,6 +234,7 @@ class LocalEngine:
         transport = self._transport
         transport.interrupted, transport.neg_elbos = interrupted, []
         self._begin()
+        before_s = time.perf_counter()
         transport.go_on()
         try:
             self._state = drive_protocol(
@@ -245,6 +247,7 @@ class LocalEngine:
             transport.settle()
         finally:
             transport.pause()
+            self._advanced_s += time.perf_counter() - before_s
         if self._state.outcome is not None and self.update < until and not interrupted():
             raise Halted(transport.end)
         return np.asarray(transport.neg_elbos, np.float32)
