@@ -8,6 +8,7 @@ from distvi.aggregation import (
     Scheme,
     after_own_update,
     asynchronous,
+    backup_gradients,
     chain,
     collect,
     k_sync,
@@ -424,3 +425,12 @@ def test_a_scheme_of_ones_own_may_hold_gradients_over_an_update() -> None:
     state, answers = play(Rules(scheme), Joined(0), Joined(1), gradient(0), gradient(1))
     assert committed(answers[3]) == [0, 1]
     assert state.version == 1
+
+
+def test_all_who_wait_are_asked_each_time_the_gate_opens() -> None:
+    rules = Rules(backup_gradients(6))
+    sent = (0, 1), (0, 3), (1, 1), (1, 3)  # they take the two tokens that are left, then wait
+    delivered = [gradient(worker, sequence) for sequence, worker in sent]
+    state, _ = play(rules, *map(Joined, range(4)), *delivered)
+    _, answers = play(rules, Left(0), Left(2), state=state)
+    assert answers == [(SendParameters(1, 0, 2, 0),), (SendParameters(3, 0, 2, 0),)]

@@ -229,15 +229,14 @@ def _start_workers(turn: Turn) -> None:
     Those that have delivered least are asked first.
     """
     pacing = turn.rules.scheme.pacing
-    gate = pacing.gate(turn)
-    asked = turn.touched if gate == turn.gate else turn.waiting
-    turn.gate = gate
+    asked = turn.touched if pacing.gate(turn) == turn.gate else turn.waiting
     for worker in sorted(asked, key=lambda worker: (turn.members[worker].clock, worker)):
         record = turn.members[worker]
         while len(record.orders) < pacing.orders and pacing.may_start(record, turn):
             record = turn.send(record)
         if len(record.orders) >= pacing.orders:
             turn.has_no_room(worker)
+    turn.gate = pacing.gate(turn)  # those who started may have closed it for the rest
 
 
 # Limits in time

@@ -24,7 +24,7 @@ class State(NamedTuple):
         slowest: Lowest of those clocks (the last known one while nobody is here).
         incarnations: Highest incarnation heard of, by worker.
         memory: What the scheme's stage remembers.
-        gate: The pacing's gate when those who wait were last asked.
+        gate: The pacing's gate after those who wait were last asked.
         at_newest: Gradients of the newest version that are being computed or held.
         tally: Number of gradients ever ordered, by where they stand.
         examples: Examples that updates have used.
