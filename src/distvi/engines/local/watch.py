@@ -1,6 +1,7 @@
 """What every process is doing: for the live view, the timeline and the summary."""
 
 from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -62,10 +63,11 @@ class ServerNow:
 
 
 class Snapshot(NamedTuple):
-    """All processes at one moment."""
+    """All processes at one moment, and what they did lately."""
 
     workers: tuple[WorkerNow, ...]
     servers: tuple[ServerNow, ...]
+    spans: tuple[Span, ...]
 
 
 @dataclass(eq=False)
@@ -75,27 +77,46 @@ class Watch:
     Attributes:
         workers: All of them.
         servers: All of them.
-        spans: Everything that took time, if it is kept; else the last of it.
+        recent: The last of what took time.
+        kept: All of it, if it is kept.
         incidents: What went wrong and was mended, one line each.
+        tell: Told of each incident when it happens.
     """
 
     workers: list[WorkerNow]
     servers: list[ServerNow]
-    spans: deque[Span] = field(default_factory=lambda: deque(maxlen=_RECENT_SPANS))
+    recent: deque[Span] = field(default_factory=lambda: deque(maxlen=_RECENT_SPANS))
+    kept: list[Span] | None = None
     incidents: list[str] = field(default_factory=list)
+    tell: Callable[[str], None] = lambda incident: None
     compile_time_s: float = 0.0
     pushes: int = 0
     pulls: int = 0
 
     def keep_all(self) -> None:
         """Keep every span from now on."""
-        self.spans = deque(self.spans)
+        self.kept = list(self.recent)
+
+    @property
+    def spans(self) -> Iterable[Span]:
+        """What took time: all that is known of it."""
+        return self.recent if self.kept is None else self.kept
+
+    def _took_time(self, spans: list[Span]) -> None:
+        self.recent.extend(spans)
+        if self.kept is not None:
+            self.kept.extend(spans)
+
+    def _incident(self, what: str) -> None:
+        self.incidents.append(what)
+        self.tell(what)
 
     def snapshot(self) -> Snapshot:
         """Copies, for whoever draws them."""
         return Snapshot(
             tuple(replace(worker) for worker in self.workers),
             tuple(replace(server) for server in self.servers),
+            tuple(self.recent),
         )
 
     def started(self, child: Child) -> None:
@@ -115,12 +136,12 @@ class Watch:
         if isinstance(now, WorkerNow):
             now.asked = 0
         if how:
-            self.incidents.append(how)
+            self._incident(how)
 
     def dismissed(self, command: Dismiss) -> None:
         """A worker was silent for too long."""
         self.workers[command.worker].state = "dismissed"
-        self.incidents.append(f"worker {command.worker} was dismissed: {command.reason}")
+        self._incident(f"worker {command.worker} was dismissed: {command.reason}")
 
     def sent(self, order: Order) -> None:
         """A worker was asked for a gradient."""
@@ -146,10 +167,12 @@ class Watch:
             ("push", message.computed_s, message.pushed_s),
         )
         now.last_s = message.pushed_s
-        self.spans.extend(
-            Span("worker", worker, what, start_s, end_s, version)
-            for what, start_s, end_s in times_s
-            if start_s < end_s
+        self._took_time(
+            [
+                Span("worker", worker, what, start_s, end_s, version)
+                for what, start_s, end_s in times_s
+                if start_s < end_s
+            ]
         )
 
     def applied(self, server: int, message: Applied) -> None:
@@ -158,7 +181,7 @@ class Watch:
         now.updates += 1
         now.applying_s += message.ended_s - message.started_s
         times_s = (message.started_s, message.ended_s)
-        self.spans.append(Span("server", server, "apply", *times_s, message.version))
+        self._took_time([Span("server", server, "apply", *times_s, message.version)])
 
     def _of(self, child: Child) -> WorkerNow | ServerNow:
         return self.workers[child.number] if child.role == "worker" else self.servers[child.number]

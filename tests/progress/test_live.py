@@ -1,0 +1,84 @@
+"""The live view, drawn to consoles of known width."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from distvi.progress import Live
+from tests.progress.scene import METRICS, Bare, Scene
+
+
+def live(engine: Bare, width: int = 80) -> tuple[Live, Console]:
+    console = Console(file=io.StringIO(), record=True, width=width, force_terminal=True)
+    view = Live(console)
+    view.watching(engine)
+    view.started(Path("runs/digits-0001"), 0, 1000)
+    view.reported(600, 1.2345, 3.0)
+    view.tested(600, METRICS)
+    return view, console
+
+
+def drawn(engine: Bare, width: int = 80) -> list[str]:
+    view, console = live(engine, width)
+    console.print(view.draw())
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+def test_every_process_has_a_line_above_the_bar() -> None:
+    *lines, bar = drawn(Scene(workers=2, servers=2))
+    assert lines == [
+        "● worker 0  computing       1,204  gradients  staleness 0",
+        "○ worker 1  waiting         1,201  gradients  staleness 1     replaced 1×",
+        "● server 0  ready             612  updates    holds 2.2 MB",
+        "● server 1  ready             612  updates    holds 2.2 MB",
+    ]
+    assert "ELBO -1.234" in bar
+    assert "error 2.81%, MNLL 0.0913" in bar
+
+
+def test_the_bar_moves_between_reports() -> None:
+    assert " 612/1000 " in drawn(Scene())[-1]
+
+
+def test_many_processes_share_lines() -> None:
+    *lines, _ = drawn(Scene(workers=64, servers=8))
+    assert lines[:7] == drawn(Scene(workers=7))[:6] + [
+        "  58 more   12 waiting     63,829  gradients  staleness ≤ 3"
+    ]
+    assert lines[-1] == "  5 more    5 ready           612  updates    holds 11.1 MB"
+    assert len(lines) == 11
+
+
+def test_a_worker_without_gradients_has_no_staleness() -> None:
+    engine = Scene()
+    engine.now.workers[0].staleness = None
+    assert drawn(engine)[0].endswith("staleness –")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+@pytest.mark.parametrize("workers", [1, 64])
+def test_no_line_is_wider_than_the_terminal(width: int, workers: int) -> None:
+    lines = drawn(Scene(workers=workers, servers=4), width)
+    assert len(lines) == min(workers, 7) + 4 + 1
+    assert max(map(len, lines)) <= width
+
+
+def test_an_engine_without_processes_has_the_bar_alone() -> None:
+    (bar,) = drawn(Bare())
+    assert bar.startswith("digits-0001 ")
+    assert " 600/1000 " in bar
+
+
+def test_incidents_stand_above_what_is_live() -> None:
+    view, console = live(Scene())
+    with view:
+        view.warned("worker 1 [process 4711] was killed by SIGKILL")
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())  # type: ignore[attr-defined]
+    incident = "distvi: warning: worker 1 [process 4711] was killed by SIGKILL\n"
+    before, after = text.split(incident)
+    assert "computing       1,204  gradients" in before + after
+    assert "■ worker 0  ended           1,204  gradients" in after
+    assert "SIGKILL" not in before + after
