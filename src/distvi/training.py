@@ -198,7 +198,9 @@ class _Course:
         if not self.engine.update:
             self._checkpoint()  # something good to go back to, whatever happens
         while self.engine.update < last and not self.interruption():
-            self._advance()
+            if not self._advance():
+                assert self.interruption()
+                break  # nothing is new
             at = functools.partial(_is_due, update=self.engine.update, last=last)
             if at(training.report_every):
                 self._report()
@@ -211,8 +213,8 @@ class _Course:
         elif self.evaluation is None:  # resumed after the last update, before its evaluation
             self._evaluate()
 
-    def _advance(self) -> None:
-        """Go to the next update at which something is to be done."""
+    def _advance(self) -> int:
+        """Go to the next update at which something is to be done; how many updates were made."""
         training, update = self.setup.config.training, self.engine.update
         intervals = (training.report_every, training.evaluate_every, training.checkpoint_every)
         due = [update - update % every + every for every in intervals if every]
@@ -222,6 +224,7 @@ class _Course:
             self.counters[name] = self.before[name] + getattr(self.engine, name)
         self.counters["interval_sum"] += float(values.sum(dtype=np.float64))
         self.counters["interval_count"] += len(values)
+        return len(values)
 
     def _report(self) -> None:
         count = self.counters["interval_count"]

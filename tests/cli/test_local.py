@@ -1,11 +1,14 @@
 """Runs of processes, from the command line."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
+from distvi.engines.local.transport import LocalTransport
 from tests.tiny import MODEL, Distvi
 
 SHORT = (
@@ -53,3 +56,19 @@ def test_sync_trains_as_one_process_with_the_whole_batch(distvi: Distvi, numbers
     assert one.keys() == other.keys()
     for name, value in one.items():
         np.testing.assert_allclose(value, other[name], rtol=1e-4, atol=1e-4 * abs(value).max())
+
+
+def test_ctrl_c_while_the_processes_start(
+    distvi: Distvi, numbers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = LocalTransport.begin
+
+    def interrupted(self: LocalTransport) -> None:
+        signal.raise_signal(signal.SIGINT)
+        begin(self)
+
+    monkeypatch.setattr(LocalTransport, "begin", interrupted)
+    answer = distvi("train", numbers, "--target", "y", *SHORT, *BATCH, "--out", "run", "--json")
+    assert answer.status == 130
+    summary = json.loads(answer.out)
+    assert (summary["status"], summary["updates"]) == ("interrupted", 0)
