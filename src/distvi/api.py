@@ -29,7 +29,8 @@ def train(
         config: A TOML file; the arguments here take precedence over it.
         out: The run folder to make; by default the next free ``runs/NAME-0001``.
         set: Assignments such as ``"model.width=50"``.
-        progress: Who is told how it goes; by default nobody. See `distvi.progress`.
+        progress: Who is told how it goes; by default nobody. See `distvi.progress`; for a web page
+            ``distvi.dashboard.Dashboard()``, for both ``Audience(Lines(), Dashboard())``.
         **settings: The command line's options, such as ``batch_size=500``, and whole tables,
             such as ``model={"hidden_layers": 1}`` or ``model=DeepGPSettings(hidden_layers=1)``.
 

@@ -13,6 +13,17 @@ from distvi.engines.timeline import Span
 
 METRICS = {"error_rate": 0.0281, "mnll": 0.0913, "ece": 0.01}
 STATES = ("computing", "waiting", "starting", "gone", "dismissed")
+MEASURED: dict[str, Any] = {
+    "clock": "wall",
+    "workers": 1,
+    "servers": 0,
+    "scheme": "sync",
+    "gradients_used": 612,
+    "gradients_refused": 0,
+    "examples": 2448,
+    "staleness": {"histogram": {"0": 612}},
+    "bytes": {"pushed": 0, "pulled": 0},
+}
 
 
 class Bare:
@@ -21,18 +32,10 @@ class Bare:
     compile_time_s = waiting_s = 0.0
     update, examples = 612, 2448
     state = TrainState({}, ())
-    counts: dict[str, Any] = {}
-    measured: dict[str, Any] = {
-        "clock": "wall",
-        "workers": 1,
-        "servers": 0,
-        "scheme": "sync",
-        "gradients_used": 612,
-        "gradients_refused": 0,
-        "examples": 2448,
-        "staleness": {"histogram": {"0": 612}},
-        "bytes": {"pushed": 0, "pulled": 0},
-    }
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Any] = {}
+        self.measured = MEASURED
 
     def now_s(self) -> float:
         return 0.0
@@ -50,8 +53,9 @@ class Scene(Bare):
     """An engine with processes; each worker has computed ``gradients`` gradients lately."""
 
     def __init__(self, workers: int = 2, servers: int = 1, gradients: int = 3) -> None:
+        super().__init__()
         histogram = {"0": 100, "1": 500, "2": 12}
-        self.measured = super().measured | {
+        self.measured = MEASURED | {
             "workers": workers,
             "servers": servers,
             "scheme": "async",

@@ -45,9 +45,8 @@ def test_the_bar_moves_between_reports() -> None:
 
 def test_many_processes_share_lines() -> None:
     *lines, _ = drawn(Scene(workers=64, servers=8))
-    assert lines[:7] == drawn(Scene(workers=7))[:6] + [
-        "  58 more   12 waiting     63,829  gradients  staleness ≤ 3"
-    ]
+    assert lines[:6] == drawn(Scene(workers=7))[:6]
+    assert lines[6] == "  58 more   12 waiting     63,829  gradients  staleness ≤ 3"
     assert lines[-1] == "  5 more    5 ready           612  updates    holds 11.1 MB"
     assert len(lines) == 11
 

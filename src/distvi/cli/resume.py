@@ -2,21 +2,23 @@
 
 from pathlib import Path
 
+from distvi.cli.audience import DashboardAddress, audience
 from distvi.cli.output import Json, print_json
 
 
-def resume(run: Path, /, *, json: Json = False) -> None:
+def resume(run: Path, /, *, json: Json = False, dashboard: DashboardAddress = False) -> None:
     """Go on with a run that was stopped, bit for bit as if it had not been.
 
     Args:
         run: The run folder.
         json: Print summary.json on standard output, and nothing else there.
+        dashboard: Show the run as a web page while it goes on, at PORT or HOST:PORT; by default at
+            a free port, for this machine only.
     """
     from distvi import training  # imports JAX
-    from distvi.progress import for_terminal
 
     try:
-        resumed = training.resume(run, for_terminal())
+        resumed = training.resume(run, audience(dashboard))
     except training.Interrupted as stop:
         if json:
             print_json(stop.run.summary)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
+from distvi.cli.audience import DashboardAddress, audience
 from distvi.cli.model_help import print_model_settings
 from distvi.cli.output import Json, print_json
 from distvi.config import DataSettings, EngineSettings, TrainingSettings, resolve
@@ -33,6 +34,7 @@ def train(
     config: Path | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     json: Json = False,
+    dashboard: DashboardAddress = False,
     help_model: bool = False,
     data: Annotated[DataOptions, flat("Data", 2)] = DATA,
     training: Annotated[TrainingSettings, flat("Training", 1)] = TRAINING,
@@ -46,6 +48,8 @@ def train(
         config: A TOML file of settings; options take precedence over it.
         set_: A setting of the file, such as `--set model.width=50`; may be repeated.
         json: Print summary.json on standard output, and nothing else there.
+        dashboard: Show the run as a web page while it goes on, at PORT or HOST:PORT; by default at
+            a free port, for this machine only.
         help_model: List the settings of the models, for `--set`, and exit.
         data: Which examples.
         training: How the parameters are optimized.
@@ -60,10 +64,9 @@ def train(
     resolved = resolve(dataset, file=config, settings=settings, assignments=set_)
 
     from distvi import training as course  # imports JAX
-    from distvi.progress import for_terminal
 
     try:
-        run = course.train(resolved, out, for_terminal())
+        run = course.train(resolved, out, audience(dashboard))
     except course.Interrupted as stop:
         if json:
             print_json(stop.run.summary)

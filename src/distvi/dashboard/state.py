@@ -1,0 +1,55 @@
+"""What the page shows of the processes, as values for JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import islice
+from typing import Any
+
+from distvi.engines import Engine
+from distvi.engines.timeline import Span
+from distvi.progress import Watchable
+
+MOST_ROWS = 64
+"""Workers, and servers, that are listed; of more, the first."""
+
+MOST_SPANS = 2000
+"""About twenty gradients of each of 24 workers, or 250 of each of two."""
+
+
+def measurements(engine: Engine) -> dict[str, Any]:
+    """What every engine counts."""
+    measured = engine.measured
+    names = ("scheme", "clock", "gradients_used", "gradients_refused", "bytes")
+    return {
+        **{name: measured[name] for name in names},
+        "staleness": measured["staleness"]["histogram"] if measured["servers"] else {},
+    }
+
+
+def processes(engine: Watchable) -> dict[str, Any]:
+    """What workers and servers do, and did lately."""
+    snapshot = engine.snapshot()
+    return {
+        "workers": [asdict(worker) for worker in snapshot.workers[:MOST_ROWS]],
+        "servers": [asdict(server) for server in snapshot.servers[:MOST_ROWS]],
+        "workers_in_all": len(snapshot.workers),
+        "servers_in_all": len(snapshot.servers),
+        "spans": recent(snapshot.spans),
+    }
+
+
+def recent(spans: Sequence[Span]) -> list[list[Any]]:
+    """The newest spans: where, number, what, and begin and end in seconds before the last end."""
+    newest = list(islice(reversed(spans), MOST_SPANS))
+    end_s = max((span.end_s for span in newest), default=0.0)
+    return [
+        [
+            span.where,
+            span.number,
+            span.what,
+            round(end_s - span.start_s, 6),
+            round(end_s - span.end_s, 6),
+        ]
+        for span in newest
+        if span.number < MOST_ROWS
+    ]
