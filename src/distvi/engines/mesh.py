@@ -75,7 +75,11 @@ Step = Callable[[TrainState, Array, Array, Array, Array, Array], tuple[TrainStat
 
 
 def make_step(problem: Problem) -> Step:
-    """``step(state, key, update, x, y, index) -> (state, neg_elbo)``: one update."""
+    """``step(state, key, update, x, y, index) -> (state, neg_elbo)``: one update.
+
+    Where the ELBO is not finite the parameters stay as they are. So no parameter is overwritten
+    before the ELBO is known, and XLA need not copy those it still has to read by then.
+    """
     optimizer = problem.held_optimizer
 
     def step(
@@ -84,7 +88,10 @@ def make_step(problem: Problem) -> Step:
         noise_key = jax.random.fold_in(key, update)
         value, gradients = jax.value_and_grad(problem.loss)(state.params, x, y, index, noise_key)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        return TrainState(optax.apply_updates(state.params, updates), opt_state), value
+        finite = jnp.isfinite(value)
+        moved = optax.apply_updates(state.params, updates)
+        params = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state.params)
+        return TrainState(params, opt_state), value
 
     return step
 

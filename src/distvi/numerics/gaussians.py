@@ -1,5 +1,6 @@
 """Gaussian densities and divergences in closed form, in nats."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -71,17 +72,46 @@ def kl_to_separable_normal(
 ) -> Float[Array, ""]:
     """Divergence from a centred normal whose log sd is ``row_log_sd + column_log_sd``, in nats.
 
-    The same number as ``kl_to_normal``, with one exponential per entry of q (shared with its
-    standard deviation) and none per entry of the prior.
+    The same number as ``kl_to_normal``, with one exponential per entry of q (that of its standard
+    deviation, which also serves the derivatives) and none per entry of the prior.
 
     Example:
         >>> zero = jnp.zeros((2, 3))
         >>> float(kl_to_separable_normal(zero, zero, jnp.zeros(2), jnp.zeros(3)))
         0.0
     """
+    return _separable(mean, log_var, jnp.broadcast_to(row_log_sd, mean.shape[:1]), column_log_sd)
+
+
+@jax.custom_vjp
+def _separable(mean: Array, log_var: Array, row_log_sd: Array, column_log_sd: Array) -> Array:
+    return _separable_forward(mean, log_var, row_log_sd, column_log_sd)[0]
+
+
+def _separable_forward(mean: Array, log_var: Array, row_log_sd: Array, column_log_sd: Array):
     rows, columns = mean.shape
+    precision = (jnp.exp(-row_log_sd)[:, None], jnp.exp(-column_log_sd))  # inverse sd, by factors
     sd = jnp.exp(0.5 * log_var)
-    second_moment = (sd * sd + mean * mean) * jnp.exp(-2.0 * column_log_sd)
-    scaled = second_moment.sum(axis=1) * jnp.exp(-2.0 * row_log_sd)
-    log_prior = columns * jnp.broadcast_to(row_log_sd, (rows,)).sum() + rows * column_log_sd.sum()
-    return 0.5 * (scaled.sum() - jnp.sum(1.0 + log_var)) + log_prior
+    row_sums = _relative_moment(mean, sd, *precision).sum(axis=1)
+    log_prior = columns * row_log_sd.sum() + rows * column_log_sd.sum()
+    kl = 0.5 * (row_sums.sum() - jnp.sum(1.0 + log_var)) + log_prior
+    return kl, (mean, sd, *precision, row_sums)
+
+
+def _separable_backward(saved: tuple[Array, ...], d_kl: Array):
+    mean, sd, row, column, row_sums = saved
+    rows, columns = mean.shape
+    scaled_sd = sd * row * column
+    d_mean = d_kl * mean * (row * row) * (column * column)
+    d_log_var = d_kl * 0.5 * (scaled_sd * scaled_sd - 1.0)
+    column_sums = _relative_moment(mean, sd, row, column).sum(axis=0)
+    return d_mean, d_log_var, d_kl * (columns - row_sums), d_kl * (rows - column_sums)
+
+
+def _relative_moment(mean: Array, sd: Array, row: Array, column: Array) -> Array:
+    """E_q[w^2] over the prior's variance. Scaled before squared: XLA makes ``sd * sd`` an exp."""
+    scaled_mean, scaled_sd = mean * row * column, sd * row * column
+    return scaled_mean * scaled_mean + scaled_sd * scaled_sd
+
+
+_separable.defvjp(_separable_forward, _separable_backward)
