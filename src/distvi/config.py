@@ -120,7 +120,7 @@ class TrainingSettings(Settings):
         return self
 
 
-ENGINES = {"local": tuple(SCHEMES), "mesh": ("sync",), "simulated": tuple(SCHEMES)}
+ENGINES = {"local": SCHEMES, "mesh": ("sync",), "simulated": SCHEMES}
 PLANNED_ENGINES = ("ray",)
 
 

@@ -27,6 +27,8 @@ from distvi.aggregation import (
     k_batch_async,
     k_batch_sync,
     k_sync,
+    names,
+    register,
     scheme_named,
     softsync,
     ssp,
@@ -437,3 +439,21 @@ def test_a_composition_that_can_make_no_progress_is_refused() -> None:
 def test_large_updates_are_progress() -> None:
     check_progress(k_batch_async(1500), workers=2)
     check_progress(Scheme("mixed", chain(drop_stale(3), collect(9)), bounded_lead(2)), workers=3)
+
+
+def test_a_scheme_of_ones_own_has_a_name() -> None:
+    def mine(n: int) -> Scheme:
+        return staleness_aware(k_batch_async(n), lambda tau: 0.5**tau)
+
+    try:
+        register("mine", mine)
+        register("mine", mine)  # once more is no harm
+        assert scheme_named("mine", 4, {"n": 2}).name == "k-batch-async(k=2) staleness-aware"
+        with pytest.raises(InputError, match="no setting 'm'"):
+            scheme_named("mine", 4, {"m": 2})
+        with pytest.raises(InputError, match="'mine' exists already"):
+            register("mine", lambda: asynchronous())
+        with pytest.raises(InputError, match="'sync' exists already"):
+            register("sync", mine)
+    finally:
+        names._KNOWN.pop("mine", None)

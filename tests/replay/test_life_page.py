@@ -1,7 +1,11 @@
 """The page about a gradient's life shows the diagram of the table that the machine uses."""
 
+import re
 from pathlib import Path
 
+import pytest
+
+from distvi.aggregation import names
 from distvi.protocol import life_diagram
 
 ROOT = Path(__file__).parents[2]
@@ -19,3 +23,16 @@ def test_the_files_it_names_exist() -> None:
     for name in names:
         places = (ROOT / name, ROOT / "src/distvi" / name)
         assert any(place.is_file() for place in places), name
+
+
+def test_its_scheme_of_ones_own_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # runs/ is made here
+    page = (ROOT / "docs/life-of-a-gradient.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    try:
+        exec(compile(block.replace("updates=200", "updates=3"), "life", "exec"), {})
+    finally:
+        names._KNOWN.pop("patient", None)
+    assert capsys.readouterr().out.startswith("patient(n=3)")

@@ -4,7 +4,7 @@ Aggregation is to gradients what ``optax.chain`` is to updates: small stages, cl
 ``chain``.
 """
 
-from distvi.aggregation.names import COMBINES, RATES, SCHEMES, scheme_named
+from distvi.aggregation.names import COMBINES, RATES, SCHEMES, register, scheme_named
 from distvi.aggregation.pacing import after_own_update, at_once, bounded_lead, tokens
 from distvi.aggregation.progress import check_progress
 from distvi.aggregation.schemes import (
@@ -64,6 +64,7 @@ __all__ = [
     "k_sync",
     "one_from_each",
     "one_over_tau",
+    "register",
     "scale_by_staleness",
     "scheme_named",
     "softsync",

@@ -26,7 +26,7 @@ from distvi.protocol import Scheme, Stage
 
 T = TypeVar("T")
 
-SCHEMES: Mapping[str, Callable[..., Scheme]] = {
+_KNOWN: dict[str, Callable[..., Scheme]] = {
     "sync": sync,
     "async": asynchronous,
     "backup": backup_workers,
@@ -40,6 +40,9 @@ SCHEMES: Mapping[str, Callable[..., Scheme]] = {
     "drop-stale": drop_stale_async,
 }
 
+SCHEMES: Mapping[str, Callable[..., Scheme]] = MappingProxyType(_KNOWN)
+"""Functions that make schemes, by name; `register` adds one's own."""
+
 COMBINES: Mapping[str, Stage] = {
     "average": average,
     "average-by-size": average_by_size,
@@ -49,6 +52,24 @@ COMBINES: Mapping[str, Stage] = {
 RATES: Mapping[str, Callable[[int], float]] = {"1/tau": one_over_tau}
 
 NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
+
+
+def register(name: str, make: Callable[..., Scheme]) -> None:
+    """Give a scheme of one's own a name, by which runs and simulations in this process know it.
+
+    A run folder has the name alone: register it again before such a run is resumed.
+
+    Args:
+        name: As in ``distvi.train(..., scheme=name)``.
+        make: Makes the scheme from its settings (``scheme_options``), which are whole numbers, or
+            ``combine``.
+
+    Raises:
+        InputError: the name is taken by another scheme.
+    """
+    if SCHEMES.get(name, make) is not make:
+        raise InputError(f"scheme {name!r} exists already; choose another name")
+    _KNOWN[name] = make
 
 
 def scheme_named(name: str, workers: int, settings: Mapping[str, object] = NO_SETTINGS) -> Scheme:
