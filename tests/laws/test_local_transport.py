@@ -6,13 +6,22 @@ between any two messages. What they would read and write is followed slot by slo
 
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from distvi.aggregation import SCHEMES, check_progress, scheme_named
+from distvi.aggregation import (
+    SCHEMES,
+    Scheme,
+    after_own_update,
+    chain,
+    check_progress,
+    collect,
+    scheme_named,
+)
+from distvi.engines import Halted
 from distvi.engines.local import Limits, transport
 from distvi.engines.local.crew import Child, Crew, Heard
 from distvi.engines.local.messages import (
@@ -29,7 +38,9 @@ from distvi.engines.local.orders import Versions
 from distvi.engines.local.transport import LocalTransport, Member
 from distvi.engines.local.watch import ServerNow, Watch, WorkerNow
 from distvi.protocol import (
+    Alarm,
     Commit,
+    Dismiss,
     Entry,
     Outcome,
     Rules,
@@ -67,10 +78,11 @@ class Played(Child):
         self.waiting: deque[Compute] = deque()
         self.doing: Compute | Apply | None = None
         self.has_begun, self.is_alive, self.is_stopped = False, True, False
+        self.is_killed = True
 
     @property
     def was_killed(self) -> bool:
-        return True
+        return self.is_killed
 
     def tell(self, message: Message) -> None:
         self.inbox.append(message)
@@ -160,6 +172,7 @@ class World:
     def __init__(self, name: str, seed: int, workers: int, servers: int, limits: Limits) -> None:
         self.random = random.Random(f"{name} {seed}")
         self.now_s, self.servers, self.faults = 100.0, servers, 0.1
+        self.meddle: Callable[[], None] = lambda: None
         self.parameters: dict[tuple[int, int], int] = {}
         self.gradients: dict[int, int] = {}
         self.bases: dict[int, int] = {}
@@ -198,6 +211,7 @@ class World:
 
     def move(self) -> None:
         """A few of the processes get on, or meet a fault."""
+        self.meddle()
         for order in self.transport.orders._by_number.values():
             self.bases[order.number] = order.command.version
         children: list[Any] = list(self.transport.crew.children.values())
@@ -207,7 +221,7 @@ class World:
             if child.is_alive and self.random.random() < self.faults:
                 child.is_alive = self.random.random() < 0.7
                 child.is_stopped = self.random.random() < 0.7
-            elif child.is_alive and self.random.random() < 0.02:
+            elif child.is_alive and self.random.random() < self.faults / 5:
                 child.is_stopped = False
             elif child.is_alive and not child.is_stopped:
                 child.step()
@@ -288,3 +302,116 @@ def test_whatever_happens_every_update_is_made_once(play: Any, name: str, seed: 
         for _ in range(world.random.randrange(100)):
             world.move()
     assert state.outcome is Outcome.DONE
+
+
+@pytest.fixture
+def calm(play: Any) -> Any:
+    """A run in which nothing happens by itself."""
+
+    def make(name: str, **changes: Any) -> tuple[World, State]:
+        options = {"seed": 0, "workers": 2, "servers": 1} | changes
+        world = play(name, **options)
+        world.faults = 0.0
+        return world, initial_state(world.rules)
+
+    return make
+
+
+def child_of(world: World, role: str, number: int) -> Any:
+    return world.transport.crew.children[role, number]
+
+
+def test_a_worker_that_is_stopped_for_long_does_not_heap_up_orders(calm: Any) -> None:
+    world, state = calm("k-sync")
+    state = world.advance(state, 1)
+    stopped = child_of(world, "worker", 1)
+    stopped.is_stopped = True
+    state = world.advance(state, 15)
+    assert world.transport.orders.used <= 2 + 2  # two overtaken, two present
+    stopped.is_stopped = False
+    state = world.advance(state, UPDATES)
+    assert_consistent(world, state)
+    assert world.transport.watch.workers[1].gradients
+
+
+def test_workers_are_not_blamed_for_the_time_in_which_a_server_starts(calm: Any) -> None:
+    world, state = calm("sync")
+    state = world.advance(state, 1)
+    child_of(world, "server", 0).is_alive = False
+    until_s = world.now_s + 40.0
+
+    def wait() -> None:
+        for child in world.transport.crew.of("server"):
+            child.is_stopped = world.now_s < until_s  # pyright: ignore[reportAttributeAccessIssue]
+
+    world.meddle = wait
+    state = world.advance(state, UPDATES)
+    assert world.now_s > until_s
+    assert not any(isinstance(c, Dismiss) for *_, commands in world.journal for c in commands)
+
+
+def test_gradients_that_always_come_too_late_end_the_run_with_what_to_do(calm: Any) -> None:
+    world, state = calm("sync")
+
+    def slow_down() -> None:
+        world.now_s += 2.0  # the rules' patience is 3 s
+
+    state = world.advance(state, 3)
+    world.meddle = slow_down
+    with pytest.raises(Halted, match=r"gradients take longer than that; give the workers more"):
+        world.advance(state, UPDATES)
+
+
+def test_those_left_behind_do_not_wait_for_ever(calm: Any) -> None:
+    world, _ = calm("sync", limits=LIMITS._replace(replacements=0))
+    world.rules = Rules(Scheme("pairs", chain(collect(2)), after_own_update()))
+    state = world.advance(initial_state(world.rules), 3)
+    child_of(world, "worker", 0).is_alive = False
+    state = world.advance(state, UPDATES)
+    assert state.outcome is Outcome.FAILED
+    assert "nothing can happen any more" in world.transport.end
+
+
+def test_workers_that_were_dismissed_are_not_waited_for_for_ever(calm: Any) -> None:
+    world, state = calm("sync")
+    state = world.advance(state, 3)
+    for number in range(2):
+        child_of(world, "worker", number).is_stopped = True
+    with pytest.raises(Halted, match=r"worker 0, worker 1 to come back: dismissed"):
+        world.advance(state, UPDATES)
+
+
+@pytest.mark.parametrize("role", ["worker", "server"])
+def test_a_process_that_ends_by_itself_before_it_is_ready_is_not_started_again(
+    calm: Any, role: str
+) -> None:
+    world, state = calm("sync")
+    child = child_of(world, role, 0)
+    child.is_alive = child.is_killed = False
+    with pytest.raises(Halted, match=f"{role} 0 .* before it was ready"):
+        world.advance(state, 1)
+
+
+def test_a_server_without_replacement_leaves_the_last_whole_version(calm: Any) -> None:
+    world, state = calm("async", servers=2, limits=LIMITS._replace(replacements=0))
+    state = world.advance(state, 3)
+    child_of(world, "server", 1).is_alive = False
+    with pytest.raises(Halted, match="all 0 replacements have been used"):
+        world.advance(state, UPDATES)
+    versions = world.transport.versions
+    assert {world.parameters[versions.slot, server] for server in range(2)} == {versions.newest}
+
+
+def test_training_goes_on_after_an_interruption(calm: Any) -> None:
+    world, state = calm("sync")
+    state = world.advance(state, 3)
+    for child in list(world.transport.crew.children.values()):
+        child.is_stopped = True
+    world.transport.interrupted = lambda: True
+    world.transport.go_on()
+    state = drive(world.rules, world.transport, state=state, pause=lambda state: True)
+    _, event = world.transport.receive()
+    assert isinstance(event, Alarm)
+    world.transport.interrupted = lambda: False
+    world.mend()
+    assert world.advance(state, UPDATES).outcome is Outcome.DONE
