@@ -33,7 +33,10 @@ WORKERS, SERVERS = 2, 1
 
 MESH, ASYNC, SYNC = "distvi, mesh, one core", "distvi, local, async", "distvi, local, sync"
 TENSORFLOW = "TensorFlow, parameter server"
+WORK_ASYNC, WORK_SYNC = "the work, async, one core", "the work, sync, one core"
 OURS = {
+    WORK_ASYNC: ["benchmarks.work", 1, "0"],
+    WORK_SYNC: ["benchmarks.work", WORKERS, "0"],
     MESH: ["benchmarks.ours", "0"],
     ASYNC: ["benchmarks.ours_local", "async", WORKERS, SERVERS],
     SYNC: ["benchmarks.ours_local", "sync", WORKERS, SERVERS],
@@ -66,6 +69,8 @@ GOALS = (
     Goal(ASYNC, (TENSORFLOW,), {200: 2.0, 500: 2.0}),
     Goal(SYNC, (TENSORFLOW,), {}),
 )
+
+BOUNDS = {ASYNC: WORK_ASYNC, SYNC: WORK_SYNC}  # two cores that do this and nothing else
 
 ROUND_S = 3.0
 STEPS_MULTIPLE = 10  # whole updates of two workers, whole calls of TensorFlow's workers
@@ -102,6 +107,10 @@ def report(console: Console, batch: int, step_ms: dict[str, list[float]]) -> Non
             best = min(others, key=lambda name: median(step_ms[name]))
             value = ratio(step_ms[best], step_ms[goal.ours])[0]
             print_goal(console, f"{goal.ours} / {best}", value, goal.least.get(batch), "at least")
+    for ours, work in BOUNDS.items():
+        if ours in step_ms and work in step_ms:
+            value = ratio(step_ms[work], step_ms[ours])[0] / WORKERS
+            print_goal(console, f"{ours} / its bound, {WORKERS} x {work}", value, 0.95, "at least")
 
 
 def main() -> None:

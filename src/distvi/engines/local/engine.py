@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from distvi.engines.base import Halted, Params, Problem, TrainState
-from distvi.engines.local.arena import Slots, shared
+from distvi.engines.local.arena import shared
 from distvi.engines.local.child import Assignment
 from distvi.engines.local.crew import (
     Child,
@@ -23,7 +23,7 @@ from distvi.engines.local.crew import (
     worker_environment,
 )
 from distvi.engines.local.orders import Versions
-from distvi.engines.local.parts import state_pieces
+from distvi.engines.local.parts import memory_of, state_pieces
 from distvi.engines.local.recipe import Recipe, shards_of
 from distvi.engines.local.transport import Limits, LocalTransport, Member
 from distvi.engines.local.watch import ServerNow, Snapshot, Watch, WorkerNow
@@ -97,10 +97,8 @@ class LocalEngine:
         self._examples = problem.examples
         self._layout = layout_of(params)
         self._shards = shards_of(problem, self._layout, processes)
-        self._pieces, state_bytes = state_pieces(self._shards)
-        self._parameters = Slots(4 * self._layout.size)
-        self._gradients = Slots(4 * self._layout.size)
-        self._states = Slots(state_bytes)
+        self._pieces, _ = state_pieces(self._shards)
+        self._memory = memory_of(self._shards)
         self._record = Record(counts)
         self._before = {name: int(counts.get(name, 0)) for name in ("pushed", "pulled")}
         self._start_s = self._advanced_s = 0.0
@@ -128,10 +126,10 @@ class LocalEngine:
     def _write(self, params: Params, opt_state: Any) -> None:
         flat = self._layout.flatten(params)
         transport = self._transport
-        np.copyto(self._parameters.floats(transport.versions.slot), np.asarray(flat))
+        np.copyto(self._memory.parameters.floats(transport.versions.slot), np.asarray(flat))
         shards = self._shards
         states = jax.jit(shards.init)(flat) if opt_state is None else shards.scatter(opt_state)
-        slot = self._states.bytes(transport.state_slot)
+        slot = self._memory.states.bytes(transport.state_slot)
         for pieces, state in zip(self._pieces, states, strict=True):
             for piece, leaf in zip(pieces, jax.tree.leaves(state), strict=True):
                 piece.view(slot)[...] = leaf
@@ -140,8 +138,8 @@ class LocalEngine:
     def state(self) -> TrainState:
         """The state after ``update`` updates."""
         transport = self._transport
-        flat = jnp.array(self._parameters.floats(transport.versions.slot))
-        slot = self._states.bytes(transport.state_slot)
+        flat = jnp.array(self._memory.parameters.floats(transport.versions.slot))
+        slot = self._memory.states.bytes(transport.state_slot)
         like = jax.eval_shape(self._shards.init, flat)
         leaves = [[jnp.array(piece.view(slot)) for piece in own] for own in self._pieces]
         states = tuple(
@@ -247,6 +245,7 @@ class LocalEngine:
             transport.settle()
         finally:
             transport.pause()
+            self._record.take_back(transport.commits)  # of a run that has come to its end
             self._advanced_s += time.perf_counter() - before_s
         if self._state.outcome is not None and self.update < until and not interrupted():
             raise Halted(transport.end)
@@ -265,7 +264,7 @@ class LocalEngine:
         if self._processes.cache is not None:
             self._processes.cache.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            for slots in (self._parameters, self._gradients, self._states):
+            for slots in self._memory:
                 stack.callback(slots.close)
             self._x, self._y = (
                 stack.enter_context(shared(rows)) for rows in (self._examples.x, self._examples.y)
@@ -302,9 +301,9 @@ class LocalEngine:
             recipe=(self._recipe.factory, self._recipe.settings),
             x=tuple(self._x),
             y=tuple(self._y),
-            parameters=self._parameters.descriptor,
-            gradients=self._gradients.descriptor,
-            states=self._states.descriptor,
+            parameters=self._memory.parameters.descriptor,
+            gradients=self._memory.gradients.descriptor,
+            states=self._memory.states.descriptor,
             cores=self._cores_of(role, number),
             first_batch=batch,
             lot=processes.lot,

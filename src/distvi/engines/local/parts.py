@@ -2,14 +2,31 @@
 
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from distvi.engines.local.arena import Slots
 from distvi.parameters import Shard, Shards
 
 _ALIGNMENT = 64  # where XLA takes an array as it lies
+
+
+class Memory(NamedTuple):
+    """The numbers that the processes of a run share."""
+
+    parameters: Slots
+    gradients: Slots
+    states: Slots
+
+
+def memory_of(shards: Shards, *descriptors: int) -> Memory:
+    """New memory for a run's numbers, or that of another process by its descriptors."""
+    sizes = (4 * shards.layout.size, 4 * shards.layout.size, state_pieces(shards)[1])
+    given = descriptors or (None, None, None)
+    return Memory(*(Slots(size, one) for size, one in zip(sizes, given, strict=True)))
 
 
 @dataclass(frozen=True, eq=False)

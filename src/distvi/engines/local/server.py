@@ -13,45 +13,82 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from distvi.engines.local.arena import SharedArray, Slots
+from distvi.engines.local.arena import SharedArray
 from distvi.engines.local.child import Assignment
 from distvi.engines.local.messages import Applied, Apply, Ready, receive, send
-from distvi.engines.local.parts import Piece, parameter_pieces, state_pieces
+from distvi.engines.local.parts import (
+    Memory,
+    Piece,
+    memory_of,
+    parameter_pieces,
+    state_pieces,
+)
 from distvi.engines.local.recipe import Recipe, shards_of
-from distvi.parameters import Shard, layout_of
+from distvi.parameters import Shard, Shards, layout_of
 
 
 def serve(connection: Connection, assignment: Assignment) -> None:
     """Make updates until the main process is gone."""
     x, y = SharedArray(*assignment.x).open(), SharedArray(*assignment.y).open()
     problem, params = Recipe(*assignment.recipe).build(x, y)
-    layout = layout_of(params)
-    shards = shards_of(problem, layout, assignment)
-    shard = shards.each[assignment.number]
-    all_states, state_bytes = state_pieces(shards)
-    part, state = parameter_pieces(shard), all_states[assignment.number]
-    parameters = Slots(4 * layout.size, assignment.parameters)
-    gradients = Slots(4 * layout.size, assignment.gradients)
-    states = Slots(state_bytes, assignment.states)
-    update = jax.jit(make_update(shard))
-    send(connection, Ready(_compile(update, part, state, assignment.lot)))
+    shards = shards_of(problem, layout_of(params), assignment)
+    descriptors = (assignment.parameters, assignment.gradients, assignment.states)
+    part = Part(shards, assignment.number, memory_of(shards, *descriptors))
+    send(connection, Ready(part.compile(assignment.lot)))
     while True:
         message = receive(connection)
         assert isinstance(message, Apply)
         started_s = time.perf_counter()
-        source, target = parameters.bytes(message.source), parameters.bytes(message.target)
-        source_state = states.bytes(message.source_state)
-        target_state = states.bytes(message.target_state)
-        results = update(
-            [piece.view(source) for piece in part],
-            [piece.view(source_state) for piece in state],
-            [[piece.view(gradients.bytes(slot)) for piece in part] for slot in message.gradients],
-            np.asarray(message.factors, np.float32),
-            np.float32(message.rate),
-        )
-        store(results[0], [piece.view(target) for piece in part])
-        store(results[1], [piece.view(target_state) for piece in state])
+        part.apply(message)
         send(connection, Applied(message.version, started_s, time.perf_counter()))
+
+
+class Part:
+    """A server's part of the parameters.
+
+    Args:
+        shards: The parts of all servers.
+        number: Which of them this is.
+        memory: Where the numbers are.
+    """
+
+    def __init__(self, shards: Shards, number: int, memory: Memory) -> None:
+        shard = shards.each[number]
+        self._memory = memory
+        self._part, self._state = parameter_pieces(shard), state_pieces(shards)[0][number]
+        self._update = jax.jit(make_update(shard))
+
+    def compile(self, lot: int) -> float:
+        """Compile updates of so many gradients; those of another number when they first come.
+
+        Returns:
+            The time it took, in seconds.
+        """
+        before_s = time.perf_counter()
+        zeros, states = (
+            [np.zeros(piece.shape, piece.dtype) for piece in pieces]
+            for pieces in (self._part, self._state)
+        )
+        ones = np.ones(lot, np.float32)
+        jax.block_until_ready(self._update(zeros, states, [zeros] * lot, ones, np.float32(1.0)))
+        return time.perf_counter() - before_s
+
+    def apply(self, order: Apply) -> None:
+        """Make an update: read one version, write the next."""
+        parameters, gradients, states = self._memory
+        part, state = self._update(
+            _views(self._part, parameters.bytes(order.source)),
+            _views(self._state, states.bytes(order.source_state)),
+            [_views(self._part, gradients.bytes(slot)) for slot in order.gradients],
+            np.asarray(order.factors, np.float32),
+            np.float32(order.rate),
+        )
+        store(part, _views(self._part, parameters.bytes(order.target)))
+        store(state, _views(self._state, states.bytes(order.target_state)))
+
+
+def _views(pieces: list[Piece], slot: np.ndarray) -> list[np.ndarray]:
+    return [piece.view(slot) for piece in pieces]
 
 
 def make_update(shard: Shard) -> Any:
@@ -76,18 +113,6 @@ def make_update(shard: Shard) -> Any:
         return jax.tree.leaves(new_part), jax.tree.leaves(new_state)
 
     return update
-
-
-def _compile(update: Any, part: list[Piece], state: list[Piece], lot: int) -> float:
-    """Compile updates of ``lot`` gradients; those of another number when they first come."""
-    before_s = time.perf_counter()
-    zeros, states = (
-        [np.zeros(piece.shape, piece.dtype) for piece in each] for each in (part, state)
-    )
-    jax.block_until_ready(
-        update(zeros, states, [zeros] * lot, np.ones(lot, np.float32), np.float32(1.0))
-    )
-    return time.perf_counter() - before_s
 
 
 def store(results: list[Array], targets: list[np.ndarray]) -> None:

@@ -308,6 +308,7 @@ class LocalTransport:
 
     def _answered(self, child: Child) -> None:
         member = self.members[child.number]
+        self.watch.answered(child.number, has_more=bool(self.orders.unanswered(child.number)))
         if not member.is_member:
             self._late(child, member)
             self._rejoin(child)
@@ -386,6 +387,12 @@ class LocalTransport:
 
     # Commands
 
+    @property
+    def commits(self) -> list[Commit]:
+        """Those that have not been carried out; none once `settle` has returned."""
+        begun = [] if self._update is None else [self._update.command]
+        return begun + [command for command in self._waiting if isinstance(command, Commit)]
+
     def execute(self, command: Command) -> None:
         """Carry a command out, after those before it."""
         self._waiting.append(command)
@@ -431,7 +438,6 @@ class LocalTransport:
         if child is None or command.incarnation != member.incarnation or not member.is_member:
             self._drop(order)  # it died, or was dismissed, and the protocol will hear of it next
             return
-        self.watch.sent(order)
         member.untold.append(order)
         self._tell_more(child, member)
 
@@ -441,6 +447,7 @@ class LocalTransport:
             order = member.untold.popleft()
             child.tell(Compute(order.number, order.parameters, order.gradient, member.batch))
             member.batch += 1
+            self.watch.sent(order)
 
     def _cancel(self, order: Order | None) -> None:
         if order is None or order.answered:

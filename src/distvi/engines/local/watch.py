@@ -35,7 +35,6 @@ class WorkerNow:
     staleness: int | None = None
     replaced: int = 0
     computing_s: float = 0.0
-    asked: int = 0
     last_s: float = 0.0
 
 
@@ -133,8 +132,6 @@ class Watch:
         """It has ended."""
         now = self._of(child)
         now.state, now.process = "gone", 0
-        if isinstance(now, WorkerNow):
-            now.asked = 0
         if how:
             self._incident(how)
 
@@ -145,15 +142,16 @@ class Watch:
 
     def sent(self, order: Order) -> None:
         """A worker was asked for a gradient."""
-        now = self.workers[order.command.worker]
-        now.state, now.asked = "computing", now.asked + 1
+        self.workers[order.command.worker].state = "computing"
         self.pulls += 1
+
+    def answered(self, worker: int, *, has_more: bool) -> None:
+        """A worker has come to the end of an order."""
+        self.workers[worker].state = "computing" if has_more else "waiting"
 
     def computed(self, worker: int, order: Order, message: Computed, newest: int) -> None:
         """A worker has delivered a gradient."""
         now = self.workers[worker]
-        now.asked = max(0, now.asked - 1)
-        now.state = "computing" if now.asked else "waiting"
         now.gradients += 1
         self.pushes += 1
         now.staleness = newest - order.command.version

@@ -3,7 +3,7 @@
 import fcntl
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -55,7 +55,7 @@ def work(connection: Connection, assignment: Assignment) -> None:
         index = problem.indices(begin, size)
         return Batch(number, *problem.examples.take(index), index.astype(np.uint32))
 
-    compiled, compile_time_s = _compile(problem, layout, batch(0), assignment.cache)
+    gradient, compile_time_s = compile_gradient(problem, layout, batch(0), assignment.cache)
     parameters = Slots(4 * layout.size, assignment.parameters)
     gradients = Slots(4 * layout.size, assignment.gradients)
     with Prefetch(batch, assignment.first_batch, _BATCHES) as batches:
@@ -65,16 +65,11 @@ def work(connection: Connection, assignment: Assignment) -> None:
             while next_batch.number < order.batch:  # one of an order that was abandoned
                 next_batch = next(batches)
             started_s = time.perf_counter()
-            flat = parameters.floats(order.parameters)
-            value, gradient, is_finite = compiled(
-                flat, problem.key, np.uint32(order.batch), *next_batch[1:]
-            )
-            gradient = np.asarray(gradient)  # waits for it
+            answer = gradient(parameters.floats(order.parameters), next_batch)
             computed_s = time.perf_counter()
-            push(gradient, gradients.floats(order.gradient))
-            pushed_s = time.perf_counter()
-            times_s = (received_s, started_s, computed_s, pushed_s)
-            send(connection, Computed(order.order, float(value), bool(is_finite), *times_s))
+            push(answer.gradient, gradients.floats(order.gradient))
+            times_s = (received_s, started_s, computed_s, time.perf_counter())
+            send(connection, Computed(order.order, answer.neg_elbo, answer.is_finite, *times_s))
 
 
 def push(gradient: np.ndarray, slot: np.ndarray) -> None:
@@ -113,15 +108,36 @@ def make_gradient(problem: Problem, layout: Layout) -> Any:
     return gradient
 
 
-def _compile(problem: Problem, layout: Layout, batch: Batch, cache: str) -> tuple[Any, float]:
-    """The compiled gradient. One worker compiles; the others wait and find it in the cache."""
+class Answer(NamedTuple):
+    """A gradient that is complete."""
+
+    neg_elbo: float
+    gradient: np.ndarray
+    is_finite: bool
+
+
+def compile_gradient(
+    problem: Problem, layout: Layout, batch: Batch, cache: str
+) -> tuple[Callable[[np.ndarray, Batch], Answer], float]:
+    """``gradient(flat, batch)``, which waits until it is complete, and the seconds of compilation.
+
+    One worker compiles; the others wait and find it in the cache.
+    """
     before_s = time.perf_counter()
     flat = jax.ShapeDtypeStruct((layout.size,), jnp.float32)
     arguments = (flat, problem.key, np.uint32(0), *batch[1:])
     lowered = jax.jit(make_gradient(problem, layout)).lower(*arguments)
     with _one_at_a_time(cache):
         compiled = lowered.compile()
-    return compiled, time.perf_counter() - before_s
+    compile_time_s = time.perf_counter() - before_s
+
+    def gradient(flat: np.ndarray, batch: Batch) -> Answer:
+        value, gradient, is_finite = compiled(
+            flat, problem.key, np.uint32(batch.number), *batch[1:]
+        )
+        return Answer(float(value), np.asarray(gradient), bool(is_finite))
+
+    return gradient, compile_time_s
 
 
 @contextmanager
