@@ -1,7 +1,7 @@
 """What a run of the protocol did with its gradients, counted from its events and commands."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from distvi.protocol import Cancel, Command, Commit, Event, Free, GradientArrived, State
@@ -34,6 +34,11 @@ class Record:
                 self.refused += 1
             elif isinstance(command, Cancel):
                 self.cancelled += 1
+
+    def take_back(self, commits: Iterable[Commit]) -> None:
+        """Updates that could not be made after all."""
+        for commit in commits:
+            self.staleness.subtract(commit.staleness())
 
     @property
     def used(self) -> int:
