@@ -37,7 +37,7 @@ def _several(value: Any) -> Any:
 
 Count = Annotated[int, Field(gt=0)]
 Counts = Annotated[tuple[Count, ...], BeforeValidator(_several), Field(min_length=1)]
-SchemeTable = str | dict[str, str | int]
+SchemeTable = str | dict[str, Any]
 Schemes = Annotated[tuple[SchemeTable, ...], BeforeValidator(_several), Field(min_length=1)]
 
 

@@ -84,6 +84,7 @@ def test_a_folder_is_whole_or_not_there(distvi: Distvi, monkeypatch) -> None:
     ("change", "message"),
     [
         ("workers = [1]", "needs 2 workers and the run has 1"),
+        ("schemes = [{ name = 'ssp', bound = 1.5 }]", "bound = 1.5 is not a whole number"),
         ("servers = 2000", "there are parameters for 1000"),
         ("tensors = [4]", "either parameters or tensors"),
         ("worker = 3", "unknown key 'worker'"),

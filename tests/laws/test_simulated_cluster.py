@@ -125,6 +125,20 @@ def test_workers_that_always_crash_are_a_stall() -> None:
     assert timing.failure.startswith("stalled: no update in the last")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gradient": {"overhead_s": 1e308, "per_example_s": 1e308}},
+        {"servers": {"bandwidth_bytes_per_s": 1e-320}},
+    ],
+)
+def test_times_beyond_all_numbers_are_a_stall(changes: dict[str, Any]) -> None:
+    made = Cluster(cluster(**changes), 2, [4], batch_size=2)
+    timing = time_rules(Rules(asynchronous(), updates=3), made)
+    assert timing.failure == "stalled: after 0 s nothing happens in finite time"
+    assert math.isfinite(timing.time_s)
+
+
 def test_the_same_seed_repeats_the_run_and_another_does_not() -> None:
     def run(seed: int) -> tuple:
         timeline = Timeline()
@@ -217,6 +231,7 @@ def test_work_in_slow_spells_takes_no_less_and_no_more(works: list[float], seed:
             "servers.bandwidth_bytes_per_s.0 is 0: .*than 0",
         ),
         ({"workers": {"bandwidth_bytes_per_s": [1, -1]}}, "workers.bandwidth_bytes_per_s.1 is -1"),
+        ({"workers": {"speeds": [1, math.inf]}}, "workers.speeds.1 is inf: .*finite"),
         ({"workers": {"latency": 1}}, "unknown key 'workers.latency'"),
         ({"gradient": {"overhead_s": 0, "per_example_s": 0}}, "gradients would take no time"),
         ({"gradient": {"jitter": {"kind": "pareto", "shape": 1}}}, "shape is 1: .*greater than 1"),

@@ -10,6 +10,7 @@ message takes as long as the slower of both, plus the queues at both ends.
 """
 
 import heapq
+import math
 from collections.abc import Callable, Sequence
 from itertools import count
 from random import Random
@@ -206,7 +207,11 @@ class Cluster:
     def receive(self) -> tuple[float, Event] | None:
         """The next event, in the order of virtual time."""
         while self._queue:
-            self.now_s, _, happen, what = heapq.heappop(self._queue)
+            now_s, _, happen, what = heapq.heappop(self._queue)
+            if not now_s < math.inf:
+                reason = f"stalled: after {self.now_s:g} s nothing happens in finite time"
+                return self.now_s, StopRequested(reason, Outcome.FAILED)
+            self.now_s = now_s
             event = happen(what)
             if event is None:
                 continue

@@ -25,6 +25,8 @@ def _several(value: Any) -> Any:
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0)]  # infinite bandwidth is one way to have no network
+Speed = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Speeds = Annotated[tuple[Speed, ...], BeforeValidator(_several), Field(min_length=1)]
 OneOrMore = Annotated[tuple[Positive, ...], BeforeValidator(_several), Field(min_length=1)]
 """Values for the first machines; repeated when there are more machines than values."""
 
@@ -105,7 +107,7 @@ class SlowSpells(Settings):
 class WorkerSettings(Settings):
     """The workers; what is given for several is repeated when there are more."""
 
-    speeds: OneOrMore = (1.0,)
+    speeds: Speeds = (1.0,)
     latency_s: Time = 0.0
     bandwidth_bytes_per_s: OneOrMore
     slow_spells: SlowSpells | None = None
