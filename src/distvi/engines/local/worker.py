@@ -4,7 +4,7 @@ import fcntl
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,9 +142,9 @@ def compile_gradient(
 
 @contextmanager
 def _one_at_a_time(folder: str) -> Iterator[None]:
-    if not folder:
-        yield
-        return
-    with (Path(folder) / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the kernel opens it again when its holder is killed
+    with ExitStack() as stack:
+        if folder:
+            with suppress(OSError):  # the folder has gone: then each compiles for itself
+                file = stack.enter_context((Path(folder) / "lock").open("w"))
+                fcntl.flock(file, fcntl.LOCK_EX)  # the kernel opens it when its holder is killed
         yield
