@@ -9,7 +9,7 @@ import pytest
 from distvi.dashboard import Dashboard, dashboard
 from distvi.dashboard.curve import MOST_POINTS
 from distvi.dashboard.dashboard import FRESH_S, MOST_MESSAGES
-from distvi.dashboard.state import MOST_ROWS, MOST_SPANS
+from distvi.dashboard.state import MOST_ROWS, MOST_SPANS, MOST_SPANS_EACH
 from distvi.engines.timeline import Span
 from distvi.errors import InputError
 from distvi.runs.folder import Run
@@ -115,12 +115,12 @@ def test_it_stays_small_however_long_and_wide_the_run(board: Dashboard, clock: C
 
 
 def test_spans_are_the_newest(board: Dashboard) -> None:
-    engine = Scene()
+    engine = Scene(workers=1, servers=1)
     spans = tuple(Span("worker", 0, "compute", at, at + 0.5, at) for at in range(2 * MOST_SPANS))
     engine.now = engine.now._replace(spans=spans)
     board.watching(engine)
     told = state(board)["processes"]["spans"]
-    assert [end_s for *_, end_s in told] == list(range(MOST_SPANS))
+    assert [end_s for *_, end_s in told] == list(range(2 * MOST_SPANS_EACH))
 
 
 def test_many_browsers_make_no_more_work_than_one(board: Dashboard, clock: Clock) -> None:

@@ -12,8 +12,8 @@ from distvi.progress import Watchable
 MOST_ROWS = 64
 """Workers, and servers, that are listed; of more, the first."""
 
-MOST_SPANS = 2000
-"""About twenty gradients of each of 24 workers, or 250 of each of two."""
+MOST_SPANS, MOST_SPANS_EACH = 2000, 200
+"""A gradient of a worker has up to four; the page shows about forty."""
 
 
 def measurements(engine: Engine) -> dict[str, Any]:
@@ -34,13 +34,13 @@ def processes(engine: Watchable) -> dict[str, Any]:
         "servers": [asdict(server) for server in snapshot.servers[:MOST_ROWS]],
         "workers_in_all": len(snapshot.workers),
         "servers_in_all": len(snapshot.servers),
-        "spans": recent(snapshot.spans),
+        "spans": recent(snapshot.spans, len(snapshot.workers) + len(snapshot.servers)),
     }
 
 
-def recent(spans: Sequence[Span]) -> list[list[Any]]:
+def recent(spans: Sequence[Span], processes: int) -> list[list[Any]]:
     """The newest spans: where, number, what, and begin and end in seconds before the last end."""
-    newest = list(islice(reversed(spans), MOST_SPANS))
+    newest = list(islice(reversed(spans), min(MOST_SPANS, MOST_SPANS_EACH * processes)))
     end_s = max((span.end_s for span in newest), default=0.0)
     return [
         [
