@@ -28,7 +28,7 @@ def layer_products(operands: Arrays, *, input_gradient: bool) -> list[jax.Array]
     d_projection, d_mean, d_var = (operands[name] for name in ("d_projection", "d_mean", "d_var"))
     forward = [f @ omega, cos @ mean_cos, sin @ mean_sin, cos_squared @ var_difference]
     to_features = [d_mean @ mean_cos.T, d_mean @ mean_sin.T, d_var @ var_difference.T]
-    to_weights = [cos.T @ d_mean, sin.T @ d_mean, cos_squared.T @ d_var]
+    to_weights = [d_mean.T @ cos, d_mean.T @ sin, d_var.T @ cos_squared]
     to_omega = [f.T @ d_projection]
     to_inputs = [d_projection @ omega.T] if input_gradient else []
     return forward + to_features + to_weights + to_omega + to_inputs

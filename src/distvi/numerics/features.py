@@ -83,10 +83,11 @@ def _trigonometric_backward(saved, d_moments: Moments):
     d_projection = cos * (d_mean @ mean_sin.T) - sin * (
         d_mean @ mean_cos.T + 2.0 * cos * (d_var @ var_difference.T)
     )
-    # (d.T @ cos).T and not cos.T @ d: the narrow factor is the one that gets transposed.
-    d_w_mean = jnp.concatenate([(d_mean.T @ cos).T, (d_mean.T @ sin).T])
-    d_var_cos = (d_var.T @ (cos * cos)).T
-    d_w_var = jnp.concatenate([d_var_cos, d_var.sum(axis=0) - d_var_cos])
+    # d.T @ cos and not cos.T @ d: the narrow factor is the one that gets transposed. Transposed
+    # back together, for XLA would turn the transpose of a product alone into the other product.
+    d_w_mean = jnp.concatenate([d_mean.T @ cos, d_mean.T @ sin], axis=1).T
+    d_var_cos = d_var.T @ (cos * cos)
+    d_w_var = jnp.concatenate([d_var_cos, d_var.sum(axis=0)[:, None] - d_var_cos], axis=1).T
     return d_projection, d_w_mean, d_w_var
 
 
