@@ -195,8 +195,7 @@ def make_engine(
     """The engine of some number, perhaps one that goes on where another has ended."""
     rng = random.Random(f"engine {seed} {number}")
     workers, servers = rng.randint(1, 3), rng.randint(1, 2)
-    names = list(SCHEMES)
-    name = names[number % len(names)]
+    name = list(SCHEMES)[number % len(SCHEMES)]
     may_halt = rng.random() < 0.15
     scheme = scheme_named(name, workers, options_of(name, workers))
     rules = Rules(scheme, patience_s=PATIENCE_S, unusable_limit=MANY)
@@ -285,8 +284,8 @@ def time_limit(engine: LocalEngine) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def one_round(engine: LocalEngine, course: Course, strikes: Strikes, rng: random.Random) -> None:
-    """Train while faults strike, and until all processes are there again."""
+def one_round(engine: LocalEngine, strikes: Strikes, rng: random.Random, *, is_last: bool) -> None:
+    """Train while faults strike, and in the last round until all processes are there again."""
 
     def all_are_there() -> bool:
         now = engine.snapshot()
@@ -294,7 +293,7 @@ def one_round(engine: LocalEngine, course: Course, strikes: Strikes, rng: random
         return working and all(server.state == "ready" for server in now.servers)
 
     strikes.faults += draw_faults(rng)
-    while not (strikes.is_over and (course.may_halt or all_are_there())):
+    while not strikes.is_over or (is_last and not all_are_there()):
         before, strikes.is_interrupted = engine.update, False
         values = engine.advance(before + rng.randint(1, 30), lambda: strikes.is_interrupted)
         check(len(values) == engine.update - before, "every update has its ELBO")
@@ -350,7 +349,7 @@ def left_over() -> dict[str, int]:
         "child processes": len(children),
         "descriptors": len(list(Path("/proc/self/fd").iterdir())),
         "mapped shared memory": maps.count("memfd:distvi"),
-        "files in /dev/shm": len(list(Path("/dev/shm").iterdir())),
+        "files in /dev/shm": len(list(Path("/dev/shm").glob("*distvi*"))),
     }
 
 
@@ -375,7 +374,8 @@ def soak_engine(
             halted = ""
             with time_limit(engine):
                 try:
-                    one_round(engine, course, strikes, rng)
+                    is_last = rounds == ROUNDS_OF_AN_ENGINE and not course.may_halt
+                    one_round(engine, strikes, rng, is_last=is_last)
                 except Halted as error:
                     halted = str(error)
             for *_, commands in strikes.journal:
@@ -405,10 +405,10 @@ def soak(rounds: int, seed: int, cache: Path, tally: Tally) -> None:
         rng = random.Random(f"soak {seed} {number}")
         goes_on = before is not None and rng.random() < 0.5
         engine, course = make_engine(number, seed, cache, before if goes_on else None)
-        scheme = course.rules.scheme.name
+        scheme = list(SCHEMES)[number % len(SCHEMES)]
         where = f"engine {number} ({scheme}, {course.workers} workers, {course.servers} servers)"
         try:
-            done += soak_engine(engine, course, tally.of(list(SCHEMES)[number % len(SCHEMES)]), where, rng)
+            done += soak_engine(engine, course, tally.of(scheme), where, rng)
             before = Ended(engine.state, engine.update, engine.counts)
         except (Broken, Halted) as error:
             tally.broken.append(f"{where}: {error}")
