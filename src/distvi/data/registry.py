@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
-
 from distvi.data.dataset import Task
 from distvi.errors import InputError, RunFailed, nearest
 
@@ -103,8 +101,11 @@ def info(name: str) -> Entry:
 
 def data_folder(data_dir: str | Path | None = None) -> Path:
     """The folder of data sets: as given, else ``DISTVI_DATA``, else the user's cache folder."""
-    given = data_dir or os.environ.get("DISTVI_DATA")
-    return Path(given) if given else Path(pooch.os_cache("distvi"))
+    if given := data_dir or os.environ.get("DISTVI_DATA"):
+        return Path(given)
+    import pooch  # takes longer to import than most data to read
+
+    return Path(pooch.os_cache("distvi"))
 
 
 def fetch(
@@ -170,6 +171,8 @@ def _is_there(path: Path, md5: str) -> bool:
 def _download(
     file: str, md5: str, mirrors: Sequence[str], folder: Path, pause: Callable[[float], None]
 ) -> None:
+    import pooch
+
     pooch.get_logger().setLevel(logging.WARNING)
     reasons = []
     for attempt in range(_ATTEMPTS):
