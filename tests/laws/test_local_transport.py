@@ -22,8 +22,9 @@ from distvi.aggregation import (
     scheme_named,
 )
 from distvi.engines import Halted
-from distvi.engines.local import Limits, transport
+from distvi.engines.local import Limits, clock, transport
 from distvi.engines.local.crew import Child, Crew, Heard
+from distvi.engines.local.members import Member
 from distvi.engines.local.messages import (
     Abandon,
     Abandoned,
@@ -35,7 +36,7 @@ from distvi.engines.local.messages import (
     Ready,
 )
 from distvi.engines.local.orders import Versions
-from distvi.engines.local.transport import LocalTransport, Member
+from distvi.engines.local.transport import LocalTransport
 from distvi.engines.local.watch import ServerNow, Watch, WorkerNow
 from distvi.protocol import (
     Alarm,
@@ -263,7 +264,8 @@ class World:
 def play(monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(name: str, seed: int, workers: int, servers: int, limits: Limits = LIMITS) -> World:
         world = World(name, seed, workers, servers, limits)
-        monkeypatch.setattr(transport, "perf_counter", lambda: world.now_s)
+        for module in (clock, transport):
+            monkeypatch.setattr(module, "perf_counter", lambda: world.now_s)
         return world
 
     return make

@@ -22,10 +22,11 @@ from distvi.engines.local.crew import (
     server_environment,
     worker_environment,
 )
+from distvi.engines.local.members import Member
 from distvi.engines.local.orders import Versions
 from distvi.engines.local.parts import memory_of, state_pieces
 from distvi.engines.local.recipe import Recipe, shards_of
-from distvi.engines.local.transport import Limits, LocalTransport, Member
+from distvi.engines.local.transport import Limits, LocalTransport
 from distvi.engines.local.watch import ServerNow, Snapshot, Watch, WorkerNow
 from distvi.engines.record import Record, describe_staleness
 from distvi.engines.timeline import Span

@@ -11,13 +11,13 @@ from time import perf_counter
 from typing import NamedTuple
 
 from distvi.engines.base import Halted
+from distvi.engines.local.clock import Clock
 from distvi.engines.local.crew import Child, Crew
+from distvi.engines.local.members import Member, Members
 from distvi.engines.local.messages import (
-    Abandon,
     Abandoned,
     Applied,
     Apply,
-    Compute,
     Computed,
     Failed,
     Message,
@@ -37,10 +37,7 @@ from distvi.protocol import (
     GradientArrived,
     GradientUnusable,
     Ignored,
-    Joined,
-    Left,
     Outcome,
-    Reason,
     SendParameters,
     SetAlarm,
     Stop,
@@ -49,8 +46,6 @@ from distvi.protocol import (
 
 _ROUND_S = 0.1  # between two looks at limits and interruptions
 _STALLED_S = 1.0  # for an update; then workers wait for the servers, and the clock stands still
-_OVERTAKEN = 2  # cancelled orders that a worker has not answered, until it is told of no more
-_TOO_LATE = 5  # gradients of each worker that come too late, between updates, until the run halts
 
 
 class Limits(NamedTuple):
@@ -65,25 +60,6 @@ class Limits(NamedTuple):
     start_s: float = 300.0
     patience_s: float = 60.0
     replacements: int = 16
-
-
-@dataclass(eq=False, slots=True)
-class Member:
-    """A worker as the protocol knows it.
-
-    Attributes:
-        incarnation: The highest so far.
-        batch: Its next.
-        is_member: Whether it has joined, and has not been dismissed since.
-        untold: Orders that it will be told of when it has answered older ones.
-        dismissal: Why it was dismissed last.
-    """
-
-    incarnation: int = -1
-    batch: int = 0
-    is_member: bool = False
-    untold: deque[Order] = field(default_factory=deque)
-    dismissal: str = ""
 
 
 @dataclass(eq=False)
@@ -139,30 +115,23 @@ class LocalTransport:
     _waiting: deque[Command] = field(default_factory=deque)
     _events: deque[Event] = field(default_factory=deque)
     _alarm_s: float | None = None
-    _paused_s: float = 0.0
-    _pause_s: float | None = None
     _looked_s: float = field(default_factory=perf_counter)
     _idle_since_s: float | None = None
-    _too_late: int = 0
 
     def __post_init__(self) -> None:
+        self.clock = Clock()
         self.orders = Orders(self.versions)
-
-    # The clock stands still while the main process does something else
-
-    def now_s(self) -> float:
-        """Seconds on the protocol's clock."""
-        return (self._pause_s or perf_counter()) - self._paused_s
+        self._members = Members(
+            self.members, self.orders, self.crew, self.watch, self._events, self.batch_size
+        )
 
     def pause(self) -> None:
-        """Nobody listens for a while: that is no worker's fault."""
-        self._pause_s = perf_counter()
+        """Listen to nobody for a while."""
+        self.clock.stop()
 
     def go_on(self) -> None:
         """Listen again."""
-        if self._pause_s is not None:
-            self._paused_s += perf_counter() - self._pause_s
-            self._pause_s = None
+        self.clock.go_on()
         self._looked_s = perf_counter()
 
     def _is_stalled(self) -> bool:
@@ -193,7 +162,7 @@ class LocalTransport:
             self._listen()
         self._has_begun = True
         for worker in self.crew.of("worker"):
-            self._join(worker.number)
+            self._members.join(worker.number)
 
     def receive(self) -> tuple[float, Event] | None:
         """The next event; None when no process could cause one any more.
@@ -207,25 +176,16 @@ class LocalTransport:
                 self._events.append(Alarm())  # one too many: the loop looks up, and pauses
             elif not came and self._is_hopeless():
                 return None
-        return self.now_s(), self._events.popleft()
+        return self.clock.now_s(), self._events.popleft()
 
     def _is_hopeless(self) -> bool:
         """Whether nobody is computing, starting or updating, and nobody comes back."""
         starting = any(not child.is_ready for child in self.crew.children.values())
-        computing = any(
-            member.is_member and not order.decided
-            for worker, member in enumerate(self.members)
-            for order in self.orders.unanswered(worker)
-        )
+        computing = self._members.are_computing
         if starting or computing or self._update is not None or self._waiting:
             self._idle_since_s = None
             return False
-        dismissed = [
-            child.name
-            for child in self.crew.of("worker")
-            if not self.members[child.number].is_member
-        ]
-        now_s = perf_counter()
+        now_s, dismissed = self.clock.now_s(), self._members.dismissed
         if self._idle_since_s is None:
             self._idle_since_s = now_s
         waited_s = now_s - self._idle_since_s
@@ -249,7 +209,7 @@ class LocalTransport:
         """Hear what has come, or wait a little; whether anything came."""
         came, timeout_s = False, _ROUND_S
         if self._alarm_s is not None:
-            timeout_s = min(timeout_s, self._alarm_s - self.now_s())
+            timeout_s = min(timeout_s, self._alarm_s - self.clock.now_s())
         for child, message in self.crew.hear(timeout_s):
             came = True
             if message is None:
@@ -258,7 +218,7 @@ class LocalTransport:
                 self._heard(child, message)
         if perf_counter() - self._looked_s >= _ROUND_S:
             self._look_around()
-        if self._alarm_s is not None and self.now_s() >= self._alarm_s:
+        if self._alarm_s is not None and self.clock.now_s() >= self._alarm_s:
             self._alarm_s = None
             self._events.append(Alarm())
         return came
@@ -267,7 +227,7 @@ class LocalTransport:
         """What need not be known after every message."""
         before_s, self._looked_s = self._looked_s, perf_counter()
         if self._is_stalled():  # that is no worker's fault
-            self._paused_s += self._looked_s - before_s
+            self.clock.put_back(self._looked_s - before_s)
         self._check_limits()
 
     def _heard(self, child: Child, message: Message) -> None:
@@ -277,10 +237,10 @@ class LocalTransport:
             kind = GradientArrived if message.is_finite else GradientUnusable
             self._events.append(kind(order.ticket))
             self.watch.computed(child.number, order, message, self.versions.newest)
-            self._answered(child)
+            self._members.answered(child)
         elif isinstance(message, Abandoned):
             self.orders.answer(message.order)
-            self._answered(child)
+            self._members.answered(child)
         elif isinstance(message, Applied):
             self._applied(child.number, message)
         elif isinstance(message, Ready):
@@ -293,41 +253,12 @@ class LocalTransport:
         child.is_ready = True
         self.watch.ready(child, message)
         if child.role == "worker" and self._has_begun:
-            self._join(child.number)
+            self._members.join(child.number)
         elif self._update is not None and child.number in self._update.missing:
             self._update.since_s = perf_counter()
             child.tell(self._update.message)
         else:
             self._carry_out()
-
-    def _join(self, worker: int) -> None:
-        member = self.members[worker]
-        member.incarnation += 1
-        member.is_member = True
-        self._events.append(Joined(worker, member.incarnation))
-
-    def _answered(self, child: Child) -> None:
-        member = self.members[child.number]
-        self.watch.answered(child.number, has_more=bool(self.orders.unanswered(child.number)))
-        if not member.is_member:
-            self._late(child, member)
-            self._rejoin(child)
-        self._tell_more(child, member)
-
-    def _late(self, child: Child, member: Member) -> None:
-        """Gradients that all come too late would be computed in vain for ever."""
-        self._too_late += 1
-        if self._too_late >= _TOO_LATE * len(self.members):
-            raise Halted(
-                f"{self._too_late} gradients in a row came after their worker had been dismissed, "
-                f"the last from {child.name} ({member.dismissal}): gradients take longer than "
-                "that; give the workers more patience"
-            )
-
-    def _rejoin(self, child: Child) -> None:
-        """One that was dismissed has come back, once it has answered all it had been asked."""
-        if not self.members[child.number].is_member and not self.orders.unanswered(child.number):
-            self._join(child.number)
 
     def _died(self, child: Child) -> None:
         how = child.how_it_ended()
@@ -338,19 +269,8 @@ class LocalTransport:
     def _ended(self, child: Child, how: str) -> None:
         self.watch.died(child, how)
         if child.role == "worker":
-            member = self.members[child.number]
-            member.untold.clear()
-            for order in self.orders.unanswered(child.number):
-                self._drop(order)
-            if member.is_member:
-                self._events.append(Left(child.number, member.incarnation))
-                member.is_member = False
+            self._members.ended(child.number)
         self._replace(child, how)
-
-    def _drop(self, order: Order) -> None:
-        """Nobody computes it, and nobody wants it."""
-        self.orders.decide(order.ticket.key)
-        self.orders.answer(order.number)
 
     def _replace(self, child: Child, how: str) -> None:
         if self.replaced < self.limits.replacements:
@@ -414,72 +334,21 @@ class LocalTransport:
 
     def _one(self, command: Command) -> None:
         if isinstance(command, SendParameters):
-            self._send(command)
+            self._members.send(command)
         elif isinstance(command, Commit):
             self._commit(command)
         elif isinstance(command, Free):
             self.orders.decide(command.ticket.key)
         elif isinstance(command, Cancel):
-            key = (command.worker, command.incarnation, command.sequence)
-            self._cancel(self.orders.decide(key))
+            self._members.cancel(command)
         elif isinstance(command, Dismiss):
-            self._dismiss(command)
+            self._members.dismiss(command)
         elif isinstance(command, Ignored):
-            self._ignored(command)
+            self._members.ignored(command)
         elif isinstance(command, SetAlarm):
             self._alarm_s = command.at_s
         elif isinstance(command, Stop):
             self.end = command.reason
-
-    def _send(self, command: SendParameters) -> None:
-        member = self.members[command.worker]
-        order = self.orders.open(command, self.batch_size)
-        child = self.crew.children.get(("worker", command.worker))
-        if child is None or command.incarnation != member.incarnation or not member.is_member:
-            self._drop(order)  # it died, or was dismissed, and the protocol will hear of it next
-            return
-        member.untold.append(order)
-        self._tell_more(child, member)
-
-    def _tell_more(self, child: Child, member: Member) -> None:
-        """Tell a worker of its orders, but let one that is stopped not heap up cancelled ones."""
-        while member.untold and self.orders.overtaken(child.number) < _OVERTAKEN:
-            order = member.untold.popleft()
-            child.tell(Compute(order.number, order.parameters, order.gradient, member.batch))
-            member.batch += 1
-            self.watch.sent(order)
-
-    def _cancel(self, order: Order | None) -> None:
-        if order is None or order.answered:
-            return
-        member = self.members[order.command.worker]
-        child = self.crew.children.get(("worker", order.command.worker))
-        if order in member.untold:
-            member.untold.remove(order)
-            self._drop(order)
-        elif child is not None:
-            child.tell(Abandon(order.number))
-
-    def _dismiss(self, command: Dismiss) -> None:
-        member = self.members[command.worker]
-        self.orders.decide_all(command.worker, command.incarnation)
-        if command.incarnation != member.incarnation or not member.is_member:
-            return  # it has died, and may be back already
-        member.is_member, member.dismissal = False, command.reason
-        while member.untold:
-            self._drop(member.untold.popleft())
-        self.watch.dismissed(command)
-        child = self.crew.children.get(("worker", command.worker))
-        if child is not None:
-            self._rejoin(child)  # where its answer came while the command waited
-
-    def _ignored(self, command: Ignored) -> None:
-        event = command.event
-        gone = (Reason.UNKNOWN_WORKER, Reason.OTHER_INCARNATION)
-        if isinstance(event, Left):
-            self.orders.decide_all(event.worker, event.incarnation)
-        elif isinstance(event, GradientArrived | GradientUnusable) and command.reason in gone:
-            self.orders.decide(event.ticket.key)
 
     def _commit(self, command: Commit) -> None:
         orders = [self.orders.of(part.ticket) for part in command.parts]
@@ -508,7 +377,7 @@ class LocalTransport:
             return
         self.versions.publish(update.command.version, update.message.target)
         self._state_slot = update.message.target_state
-        self._too_late = 0
+        self._members.updated()
         orders = [self._decided(part.ticket.key) for part in update.command.parts]
         self.neg_elbos.append(sum(order.neg_elbo for order in orders) / len(orders))
         self._update = None
