@@ -8,6 +8,7 @@ from rich import progress
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as Display
 from rich.table import Table
+from rich.text import Text
 
 from distvi.engines import Engine
 from distvi.progress.base import Silent, Watchable
@@ -18,10 +19,7 @@ _REFRESHES_PER_S = 4
 
 
 class Live(Silent):
-    """What every process does; below that a bar with the time left, the ELBO and the last test.
-
-    An engine without processes has the bar alone.
-    """
+    """A bar with the time left, the ELBO and the last test; above it what every process does."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
@@ -63,11 +61,13 @@ class Live(Silent):
         if self._is_over:
             for process in (*snapshot.workers, *snapshot.servers):
                 process.state = "ended"
-        return Group(process_table(snapshot), self._bar)
+        return Group(process_table(snapshot), *map(_numbers, self._bar.tasks), self._bar)
 
     def watching(self, engine: Engine) -> None:
-        """Look at it with every refresh."""
+        """Look at it with every refresh; beside many lines the numbers have one of their own."""
         self._engine = engine
+        if isinstance(engine, Watchable):
+            self._bar.columns = self._bar.columns[:-2]
 
     def started(self, run: Path, update: int, updates: int) -> None:
         """Draw the bar."""
@@ -91,6 +91,12 @@ class Live(Silent):
         """Show the result as a table."""
         self._console.print(result_table(summary))
         self._console.print(f"Written to [bold]{run}[/]", highlight=False, soft_wrap=True)
+
+
+def _numbers(task: progress.Task) -> Text:
+    elbo, test = task.fields["elbo"], task.fields["test"]
+    line = Text.assemble("ELBO ", (elbo, "bold"), " per example", no_wrap=True, overflow="ellipsis")
+    return line.append_text(Text.assemble("   test ", (test, "green"))) if test else line
 
 
 def result_table(summary: Mapping[str, Any]) -> Table:
