@@ -73,20 +73,23 @@ def timeline_figure(path: Path, timelines: Mapping[str, Sequence[Span]]) -> None
         panels = figure.subplots(len(timelines), squeeze=False)[:, 0]
         for axes, (scheme, spans) in zip(panels, timelines.items(), strict=True):
             rows = sorted({_row(span) for span in spans})
-            for what, colour in OF_WORK.items():
-                chosen = [span for span in spans if span.what == what]
-                axes.barh(
-                    [rows.index(_row(span)) for span in chosen],
-                    [span.end_s - span.start_s for span in chosen],
-                    left=[span.start_s for span in chosen],
-                    color=colour,
-                    edgecolor=colour,
-                    linewidth=0.8 if what == "apply" else 0,  # else too short to be seen
-                    height=0.8,
-                )
+            for row, where in enumerate(rows):
+                for what, colour in OF_WORK.items():
+                    axes.broken_barh(
+                        [
+                            (span.start_s, span.end_s - span.start_s)
+                            for span in spans
+                            if span.what == what and _row(span) == where
+                        ],
+                        (row - 0.4, 0.8),
+                        facecolors=colour,
+                        edgecolors=colour,
+                        linewidth=0.8 if what == "apply" else 0,  # else too short to be seen
+                    )
             names = [f"{where} {n}" if lane == 0 else "" for where, n, lane in rows]
             axes.set_yticks(range(len(rows)), names, fontsize=6)
             axes.set_title(scheme)
+            axes.set_xlim(left=0)
         panels[-1].set_xlabel("virtual seconds")
         handles = [Patch(color=colour, label=what) for what, colour in OF_WORK.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
