@@ -10,13 +10,14 @@ import math
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from distvi.config import RunConfig, write_toml
@@ -314,14 +315,23 @@ def calibrate(config: RunConfig) -> Calibration:
         raise InputError(
             f"engine '{config.engine.engine}' has no processes to be measured; use --engine local"
         )
+    setup = prepare_lockstep(config)
+    with probing(setup) as probes:
+        for _ in range(_ROUNDS):
+            for probe in probes:
+                probe.take_turn()
+    return conclude(setup, probes)
+
+
+def prepare_lockstep(config: RunConfig) -> Setup:
+    """A run of the same with the scheme that keeps updates apart.
+
+    Raises:
+        InputError: see `distvi.setup.prepare`.
+    """
     lockstep = {"scheme": "sync", "scheme_options": {}, "journal": False, "trace": False}
     engine = config.engine.model_copy(update=lockstep)
-    setup = prepare(config.model_copy(update={"engine": engine}))
-    params = setup.initial_params()
-    observations = _observe(setup, params, arrangements(setup))
-    on_cores = len(cores()) if not gpus() else None
-    cluster = fit(observations, 4 * layout_of(params).size, on_cores)
-    return Calibration(cluster, tuple(observations), setup.dataset.name)
+    return prepare(config.model_copy(update={"engine": engine}))
 
 
 def arrangements(setup: Setup) -> list[Arrangement]:
@@ -344,29 +354,62 @@ def arrangements(setup: Setup) -> list[Arrangement]:
     return found if workers == 1 else [*found, Arrangement(1, servers, middle)]
 
 
-def _observe(setup: Setup, params: Any, arrangements: Sequence[Arrangement]) -> list[Observation]:
-    observations = [Observation(each) for each in arrangements]
+class Probe:
+    """An arrangement at work.
+
+    Args:
+        engine: It has been entered.
+        arrangement: What it runs.
+    """
+
+    def __init__(self, engine: LocalEngine, arrangement: Arrangement) -> None:
+        self.observation = Observation(arrangement)
+        self._engine = engine
+        self._advance(_WARM_UP)
+        self._update_s = self._advance(_WARM_UP) / _WARM_UP
+
+    def take_turn(self) -> None:
+        """Train for a moment and keep the times."""
+        first = self._engine.update + 1  # gradients on the present version are there already
+        updates = math.ceil(_ROUND_S / self._update_s)
+        self._advance(1 + updates)
+        self.observation.add(self._engine.spans, first, first + updates)
+
+    def _advance(self, updates: int) -> float:
+        begin_s = time.perf_counter()
+        self._engine.advance(self._engine.update + updates)
+        span_s = time.perf_counter() - begin_s
+        time.sleep(span_s / updates)  # workers go on with the next gradient
+        return span_s
+
+
+@contextmanager
+def probing(setup: Setup) -> Iterator[list[Probe]]:
+    """Everything that is measured; processes run as long as the block.
+
+    Args:
+        setup: From `prepare_lockstep`.
+
+    Raises:
+        InputError: too few examples.
+    """
+    chosen, params = arrangements(setup), setup.initial_params()
     with ExitStack() as stack:
-        engines = [
-            stack.enter_context(arranged_engine(setup, params, each)) for each in arrangements
-        ]
-        updates_s = [_update_s(engine) for engine in engines]
-        for _ in range(_ROUNDS):
-            for engine, observation, update_s in zip(engines, observations, updates_s, strict=True):
-                # Meanwhile the workers of the engine before finish what they had been asked for.
-                first = engine.update + 1 + math.ceil(max(updates_s) / update_s)
-                last = first + math.ceil(_ROUND_S / update_s)
-                engine.advance(last)
-                observation.add(engine.spans, first, last)
-    return observations
+        engines = [stack.enter_context(arranged_engine(setup, params, each)) for each in chosen]
+        yield [Probe(engine, each) for engine, each in zip(engines, chosen, strict=True)]
 
 
-def _update_s(engine: LocalEngine) -> float:
-    """About how long an update takes."""
-    engine.advance(engine.update + _WARM_UP)
-    begin_s = time.perf_counter()
-    engine.advance(engine.update + _WARM_UP)
-    return (time.perf_counter() - begin_s) / _WARM_UP
+def size_of(setup: Setup) -> int:
+    """Number of parameters."""
+    return layout_of(jax.eval_shape(setup.model.init, jax.random.key(0))).size
+
+
+def conclude(setup: Setup, probes: Sequence[Probe]) -> Calibration:
+    """What the probes have seen."""
+    observations = tuple(probe.observation for probe in probes)
+    size_bytes = 4 * size_of(setup)
+    cluster = fit(observations, size_bytes, None if gpus() else len(cores()))
+    return Calibration(cluster, observations, setup.dataset.name)
 
 
 def arranged_engine(setup: Setup, params: Any, arrangement: Arrangement) -> LocalEngine:

@@ -1,0 +1,220 @@
+"""The simulated engine's predictions against the local engine: ``python -m benchmarks.prediction``.
+
+For every scheme, number of workers and servers, and batch size, the examples per second in virtual
+time are set against those of real processes. The costs are measured once, with the probes of
+``distvi calibrate``; these take turns with what they predict, because a machine's speed drifts by
+more than the predictions err. The model is the poster's (see `benchmarks.problem`); the data are
+MNIST where ``DISTVI_DATA`` names a folder that has it, else images of noise of the same shape.
+"""
+
+import argparse
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import problem
+from benchmarks.ours import MODEL
+from benchmarks.step import machine
+from distvi.calibration import (
+    Arrangement,
+    Probe,
+    arranged_engine,
+    conclude,
+    prepare_lockstep,
+    probing,
+    size_of,
+    write,
+)
+from distvi.config import RunConfig, resolve
+from distvi.engines.local import LocalEngine
+from distvi.engines.simulated import ClusterSettings
+from distvi.setup import Setup, prepare
+from distvi.simulation import Spec, plan_of
+
+SCHEMES, WORKERS, SERVERS = ("async", "sync"), (1, 2), (1, 2)
+CALIBRATION_BATCH = 500  # a quarter and four times as many are measured, too
+GOAL = 0.15
+
+TURN_S = 0.7
+TRIAL, SETTLING = 12, 4  # gradients, of a first measurement and before each turn
+
+
+class Cell(NamedTuple):
+    """One kind of run."""
+
+    scheme: str
+    workers: int
+    servers: int
+
+
+CELLS = [
+    Cell(scheme, workers, servers)
+    for scheme in SCHEMES
+    for servers in SERVERS
+    for workers in WORKERS
+]  # in the order of `distvi.simulation`
+
+
+@contextmanager
+def configuration() -> Iterator[RunConfig]:
+    """The model and its data; those that are made up lie in a file as long as the block lasts."""
+    settings: dict[str, Any] = {
+        "model": MODEL,
+        "learning_rate": problem.LEARNING_RATE,
+        "batch_size": CALIBRATION_BATCH,
+        "workers": max(WORKERS),
+        "scheme": "async",
+    }
+    if os.environ.get("DISTVI_DATA"):
+        yield resolve("mnist", settings=settings)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "noise.npz"
+        x, y = problem.synthetic_images()
+        np.savez(path, x=x, y=y)
+        table = {"target": "y", "task": "classification", "inputs": "unit"}
+        yield resolve(str(path), settings=settings | table)
+
+
+def predict(costs: ClusterSettings, parameters: int, batch: int) -> list[float]:
+    """Examples per second of every cell in virtual time."""
+    spec = {
+        "schemes": SCHEMES,
+        "workers": WORKERS,
+        "servers": SERVERS,
+        "cluster": costs.model_dump(),
+        "parameters": parameters,
+        "batch_size": batch,
+        "gradients_per_worker": 1000,
+    }
+    results = list(plan_of(Spec.model_validate(spec)).results())
+    assert [(r.cell.workers, r.cell.servers) for r in results] == [cell[1:] for cell in CELLS]
+    return [result.timing.examples_per_s for result in results]
+
+
+class Lane:
+    """A cell's engine under measurement.
+
+    Args:
+        engine: It has been entered.
+        cell: What it runs.
+        batch: Examples of a gradient.
+    """
+
+    def __init__(self, engine: LocalEngine, cell: Cell, batch: int) -> None:
+        self._engine, self._batch = engine, batch
+        self._gradients_per_update = cell.workers if cell.scheme == "sync" else 1
+        self.examples_per_s: list[float] = []
+        self._advance(TRIAL)
+        self._gradients = math.ceil(TURN_S * self._advance(TRIAL) / batch)
+
+    def take_turn(self) -> None:
+        """Train for about as long as a turn takes."""
+        self._advance(SETTLING)
+        self.examples_per_s.append(self._advance(self._gradients))
+
+    def _advance(self, gradients: int) -> float:
+        updates = math.ceil(gradients / self._gradients_per_update)
+        begin_s = time.perf_counter()
+        self._engine.advance(self._engine.update + updates)
+        span_s = time.perf_counter() - begin_s
+        time.sleep(span_s / updates)  # workers go on with the next gradient
+        return updates * self._gradients_per_update * self._batch / span_s
+
+
+def measure(
+    setups: dict[str, Setup], batch: int, rounds: int, probes: Sequence[Probe]
+) -> list[list[float]]:
+    """Examples per second of every cell's processes, a number a round.
+
+    Args:
+        setups: By scheme.
+        batch: Examples of a gradient.
+        rounds: How often everything has its turn.
+        probes: Have their turns in between.
+    """
+    params = setups["sync"].initial_params()
+    with ExitStack() as stack:
+        engines = [
+            stack.enter_context(
+                arranged_engine(setups[cell.scheme], params, Arrangement(*cell[1:], batch))
+            )
+            for cell in CELLS
+        ]
+        lanes = [Lane(engine, cell, batch) for engine, cell in zip(engines, CELLS, strict=True)]
+        turns = [each.take_turn for each in (*lanes, *probes)]
+        for number in range(rounds):
+            first = number * len(turns) // rounds
+            for take_turn in turns[first:] + turns[:first]:
+                take_turn()
+    return [lane.examples_per_s for lane in lanes]
+
+
+def report(
+    console: Console, batch: int, prediction: Sequence[float], rates: Sequence[Sequence[float]]
+) -> int:
+    """A table of one batch size; how many cells are farther off than the goal."""
+    table = Table(title=f"batch {batch}", title_justify="left")
+    for column in ("scheme", "workers", "servers", "measured", "min to max", "predicted", "ratio"):
+        table.add_column(column, justify="left" if column == "scheme" else "right")
+    missed = 0
+    for cell, value, values in zip(CELLS, prediction, rates, strict=True):
+        ratio = value / median(values)
+        is_off = abs(ratio - 1) > GOAL
+        missed += is_off
+        table.add_row(
+            *map(str, cell),
+            f"{median(values):,.0f}",
+            f"{min(values):,.0f} to {max(values):,.0f}",
+            f"{value:,.0f}",
+            f"{ratio:.3f}{' MISSED' if is_off else ''}",
+        )
+    console.print(table)
+    return missed
+
+
+def main() -> None:
+    """Measure, predict and compare."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction", description=__doc__)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[200, 1000])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="write the costs there")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number there")
+    options = parser.parse_args()
+    console = Console(width=110)
+    console.print("{cpu}, {cores} cores, Python {python}".format(**machine()))
+    with configuration() as config:
+        setups = {"sync": prepare_lockstep(config), "async": prepare(config)}
+        with probing(setups["sync"]) as probes:
+            rates = {
+                batch: measure(setups, batch, options.rounds, probes)
+                for batch in options.batch_sizes
+            }
+        calibration = conclude(setups["sync"], probes)
+    parameters = size_of(setups["sync"])
+    missed, record = 0, {"machine": machine(), **calibration.as_json(), "batches": {}}
+    for batch, values in rates.items():
+        prediction = predict(calibration.cluster, parameters, batch)
+        record["batches"][batch] = {"predicted": prediction, "measured": values}
+        missed += report(console, batch, prediction, values)
+    cells = len(CELLS) * len(rates)
+    console.print(f"{cells - missed} of {cells} predictions within {GOAL:.0%} (goal: all)")
+    if options.out:
+        write(options.out, calibration)
+    if options.json:
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""The costs of a calibration from times that are known."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distvi.aggregation import asynchronous, sync
+from distvi.calibration import Arrangement, Calibration, Observation, check_new_file, fit, write
+from distvi.engines.simulated import Cluster, ClusterSettings, cluster_named, cluster_of, time_rules
+from distvi.engines.timeline import Span
+from distvi.errors import InputError
+from distvi.protocol import Rules
+
+SIZE = 4_000_000
+COSTS = {
+    "gradient": {"overhead_s": 2e-3, "per_example_s": 5e-5, "jitter": {"kind": "none"}},
+    "workers": {"latency_s": 3e-4, "bandwidth_bytes_per_s": 1e10},
+    "servers": {
+        "latency_s": 3e-4,
+        "bandwidth_bytes_per_s": math.inf,
+        "apply_s_per_byte": 1e-9,
+        "combine_s_per_byte": 2e-10,
+    },
+    "machine": {"cores": 2, "crowding": 0.1},
+}
+ARRANGEMENTS = [
+    Arrangement(2, 1, 50), Arrangement(2, 1, 200), Arrangement(2, 1, 800), Arrangement(1, 1, 200),
+]  # fmt: skip
+
+
+def lockstep(costs: ClusterSettings, arrangement: Arrangement, updates: int = 40) -> list[Span]:
+    """Spans of the local engine in lockstep on a machine with these costs, written down by hand."""
+    workers, servers, batch = arrangement
+    assert costs.machine is not None
+    random = np.random.default_rng(batch)
+    transfer_s = SIZE / costs.workers.bandwidth_bytes_per_s[0]
+    latency_s = costs.workers.latency_s + costs.servers.latency_s
+    work_s = costs.gradient.mean_s(batch) * costs.machine.slowdown(workers)
+    sigma = getattr(costs.gradient.jitter, "sigma", 0.0)
+    per_byte_s = costs.servers.apply_s_per_byte + workers * costs.servers.combine_s_per_byte
+    speed = costs.machine.server_speed(workers, 0, servers)
+    spans, now_s = [Span("server", number, "apply", -0.1, 0.0, 0) for number in range(servers)], 0.0
+    pushed_s = [-0.01] * workers
+    for base in range(updates):
+        heard_s = now_s + latency_s
+        for number in range(workers):
+            compute_s = work_s * math.exp(sigma * random.normal() - sigma**2 / 2)
+            times_s = np.cumsum([heard_s, transfer_s, compute_s, transfer_s])
+            spans.append(Span("worker", number, "wait", pushed_s[number], heard_s, base))
+            for what, begin_s, end_s in zip(
+                ("pull", "compute", "push"), times_s, times_s[1:], strict=False
+            ):
+                spans.append(Span("worker", number, what, begin_s, end_s, base))
+            pushed_s[number] = float(times_s[-1])
+        begin_s = max(pushed_s) + latency_s
+        now_s = begin_s + per_byte_s * SIZE / servers / speed
+        spans += [Span("server", n, "apply", begin_s, now_s, base + 1) for n in range(servers)]
+    return spans
+
+
+def observed(
+    costs: ClusterSettings, arrangements: Sequence[Arrangement], updates: int = 40
+) -> list[Observation]:
+    found = [Observation(each) for each in arrangements]
+    for each in found:
+        each.add(lockstep(costs, each.arrangement, updates), 0, updates)
+    return found
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_costs_without_noise_come_back(servers: int) -> None:
+    costs = cluster_of(COSTS, "test")
+    arrangements = [each._replace(servers=servers) for each in ARRANGEMENTS]
+    found = fit(observed(costs, arrangements), SIZE, cores=2)
+    assert found.gradient.overhead_s == pytest.approx(2e-3)
+    assert found.gradient.per_example_s == pytest.approx(5e-5)
+    assert found.gradient.jitter.kind == "none"
+    assert found.workers.bandwidth_bytes_per_s[0] == pytest.approx(1e10)
+    assert found.workers.latency_s + found.servers.latency_s == pytest.approx(6e-4)
+    assert found.servers.apply_s_per_byte == pytest.approx(1e-9)
+    assert found.servers.combine_s_per_byte == pytest.approx(2e-10)
+    assert found.machine is not None
+    assert found.machine.crowding == pytest.approx(0.1)
+
+
+def test_jitter_and_mean_of_random_times_come_back() -> None:
+    """Within what so many draws can tell: a few standard errors of each."""
+    gradient = COSTS["gradient"] | {"jitter": {"kind": "lognormal", "sigma": 0.1}}
+    costs = cluster_of(COSTS | {"gradient": gradient}, "test")
+    found = fit(observed(costs, ARRANGEMENTS, updates=1000), SIZE, cores=2)
+    assert found.gradient.mean_s(200) == pytest.approx(costs.gradient.mean_s(200), rel=0.02)
+    assert found.gradient.jitter.kind == "lognormal"
+    assert found.gradient.jitter.sigma == pytest.approx(0.1, rel=0.1)
+
+
+def test_a_few_interrupted_gradients_change_little() -> None:
+    costs = cluster_of(COSTS, "test")
+    observations = observed(costs, ARRANGEMENTS)
+    for each in observations:
+        for own in each.gradients_s.values():
+            own[7] += 1.0
+    found = fit(observations, SIZE, cores=2)
+    assert found.gradient.mean_s(200) == pytest.approx(costs.gradient.mean_s(200), rel=1e-6)
+    assert found.gradient.jitter.kind == "none"
+
+
+def test_costs_are_never_negative() -> None:
+    """Large batches that are cheaper by chance: no cost per example, rather than one below 0."""
+    observations = [Observation(each) for each in ARRANGEMENTS]
+    for each, gradient_s in zip(observations, (3e-3, 2e-3, 1e-3, 5e-3), strict=True):
+        each.gradients_s[0] = [gradient_s] * 10
+        each.transfers_s.extend([1e-4] * 10)
+        each.messages_s.extend([1e-4] * 10)
+        each.updates_s.extend([1e-3 / each.arrangement.workers] * 10)
+    found = fit(observations, SIZE, cores=2)
+    assert found.gradient.overhead_s > 0 == found.gradient.per_example_s
+    assert found.servers.apply_s_per_byte > 0 == found.servers.combine_s_per_byte
+    assert found.machine is not None
+    assert found.machine.crowding == 0
+
+
+def test_updates_of_which_a_span_is_missing_are_left_out() -> None:
+    costs = cluster_of(COSTS, "test")
+    observation = Observation(ARRANGEMENTS[0])
+    spans = lockstep(costs, ARRANGEMENTS[0], updates=5)
+    lost = Span("worker", 1, "push", 0, 0, 2)
+    kept = [span for span in spans if (span[:3], span.version) != (lost[:3], lost.version)]
+    observation.add(kept, 0, 5)
+    assert len(observation.updates_s) == 4
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_simulated_cluster_takes_as_long_as_what_it_was_fitted_to(workers: int) -> None:
+    costs = cluster_of(COSTS, "test")
+    spans = lockstep(costs, Arrangement(workers, 1, 200))
+    end_s = max(span.end_s for span in spans if span.where == "server")
+    timing = time_rules(Rules(sync(), updates=40), Cluster(costs, workers, [SIZE], 200))
+    last_pull_s = 0.0  # the run ends with its last update told, not made
+    assert timing.time_s == pytest.approx(end_s, rel=0.01, abs=last_pull_s)
+
+
+def test_the_file_reads_back(tmp_path: Path) -> None:
+    costs = cluster_of(COSTS, "test")
+    path = tmp_path / "cluster.toml"
+    observations = tuple(observed(costs, ARRANGEMENTS))
+    write(path, Calibration(costs, observations, "digits"))
+    assert cluster_named(str(path)) == costs
+    assert path.read_text().startswith(
+        "# Measured by distvi calibrate: digits with 2 workers, 1 server and batches of 50 to 800."
+    )
+    with pytest.raises(InputError, match="never overwritten"):
+        check_new_file(path)
+
+
+# The machine that they share
+
+
+def seconds(machine: dict[str, float] | None, workers: int, servers: int, scheme=sync) -> float:
+    """Of a gradient, on servers that take a second for an update and workers that take four."""
+    table = {
+        "gradient": {"overhead_s": 4.0},
+        "workers": {"bandwidth_bytes_per_s": math.inf},
+        "servers": {"bandwidth_bytes_per_s": math.inf, "apply_s_per_byte": 0.01},
+    }
+    costs = cluster_of(table | ({"machine": machine} if machine else {}), "test")
+    run = Cluster(costs, workers, [100 // servers] * servers, 1)
+    timing = time_rules(Rules(scheme(), updates=400), run)
+    return timing.time_s / timing.gradients * workers
+
+
+def test_servers_share_what_the_workers_leave() -> None:
+    assert seconds(None, 1, 2) == pytest.approx(4.5, rel=0.01)
+    assert seconds({"cores": 2}, 1, 2) == pytest.approx(5.0, rel=0.01)
+    assert seconds({"cores": 3}, 1, 2) == pytest.approx(4.5, rel=0.01)
+    assert seconds({"cores": 2}, 2, 2) == pytest.approx(4.5, rel=0.01)
+
+
+def test_more_workers_than_cores_take_turns() -> None:
+    assert seconds({"cores": 2}, 4, 1) == pytest.approx(9.0, rel=0.01)
+
+
+def test_crowding_is_of_the_workers_that_have_a_core() -> None:
+    assert seconds({"cores": 2, "crowding": 0.25}, 2, 1) == pytest.approx(6.0, rel=0.01)
+    assert seconds({"cores": 2, "crowding": 0.25}, 4, 1) == pytest.approx(11.0, rel=0.01)
+
+
+def test_no_work_is_done_faster_than_the_cores_can() -> None:
+    """Two cores, four seconds of a worker and one of servers a gradient: 2.5 s each at least."""
+    for servers in (1, 2, 4):
+        assert seconds({"cores": 2}, 2, servers, asynchronous) >= 5.0 * 0.99
