@@ -1,5 +1,7 @@
 """What the local engine promises when its processes die, stop, fail or compute nonsense."""
 
+import errno
+import gc
 import os
 import select
 import signal
@@ -158,6 +160,44 @@ def test_a_run_in_which_nothing_is_finite_halts_with_a_good_state(settings, cach
         engine.advance(UPDATES)
     assert engine.update == 0
     assert_identical(engine.state.params, linear.start())
+
+
+def processes_and_memory() -> tuple[int, int]:
+    """Children of this process, and places in which it still holds an engine's memory."""
+    gc.collect()
+    here = Path("/proc/self")
+    children = [word for task in here.glob("task/*/children") for word in task.read_text().split()]
+    names = [os.readlink(file) for file in (here / "fd").iterdir() if file.is_symlink()]
+    mapped = (here / "maps").read_text().count("memfd:distvi")
+    return len(children), mapped + sum("memfd:distvi" in name for name in names)
+
+
+def test_nothing_is_left_in_the_main_process(settings, cache) -> None:
+    before = processes_and_memory()
+    trained(linear.local(settings, asynchronous(), workers=1, cache=cache), updates=3)
+    assert processes_and_memory() == before
+
+
+def test_nothing_is_left_where_not_all_processes_can_be_started(
+    settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = processes_and_memory()
+    start, started = subprocess.Popen, list[Any]()
+
+    def start_one(*arguments: Any, **options: Any) -> Any:
+        if started:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(start(*arguments, **options))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", start_one)
+    with (
+        pytest.raises(Halted, match=r"cannot start worker 1: .*Resource temporarily unavailable"),
+        linear.local(settings, asynchronous(), workers=2),
+    ):
+        pass
+    assert started[0].poll() is not None
+    assert processes_and_memory() == before
 
 
 ORPHANS = """
