@@ -312,6 +312,11 @@ class Tally:
         """The counts of one."""
         return self.rows.setdefault(scheme, Counter())
 
+    def complain(self, what: str) -> None:
+        """A promise was broken."""
+        self.broken.append(what)
+        print(f"broken: {what}", file=sys.stderr, flush=True)
+
     def check_memory(self) -> None:
         """That the main process has not grown and grown."""
         fifth = len(self.memory_mib) // 5
@@ -319,7 +324,7 @@ class Tally:
             early, late = self.memory_mib[fifth : 2 * fifth], self.memory_mib[-fifth:]
             grown_mib = median(late) - median(early)
             if grown_mib > MEMORY_MIB:
-                self.broken.append(f"the main process has grown by {grown_mib:.0f} MiB")
+                self.complain(f"the main process has grown by {grown_mib:.0f} MiB")
 
     def print(self, console: Console) -> None:
         """A table, and what was broken."""
@@ -411,14 +416,14 @@ def soak(rounds: int, seed: int, cache: Path, tally: Tally) -> None:
             done += soak_engine(engine, course, tally.of(scheme), where, rng)
             before = Ended(engine.state, engine.update, engine.counts)
         except (Broken, Halted) as error:
-            tally.broken.append(f"{where}: {error}")
+            tally.complain(f"{where}: {error}")
             done, before = done + ROUNDS_OF_AN_ENGINE, None
         del engine
         left = left_over()
         clean = clean or left
         for what, count in left.items():
             if count > clean[what]:
-                tally.broken.append(f"{where}: {count} {what} are left, {clean[what]} before")
+                tally.complain(f"{where}: {count} {what} are left, {clean[what]} before")
         tally.memory_mib.append(resident_mib())
         number += 1
     tally.check_memory()
