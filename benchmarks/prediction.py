@@ -31,7 +31,7 @@ from distvi.calibration import (
     Probe,
     arranged_engine,
     conclude,
-    prepare_lockstep,
+    prepare_probes,
     probing,
     size_of,
     write,
@@ -39,7 +39,7 @@ from distvi.calibration import (
 from distvi.config import RunConfig, resolve
 from distvi.engines.local import LocalEngine
 from distvi.engines.simulated import ClusterSettings
-from distvi.setup import Setup, prepare
+from distvi.setup import Setup
 from distvi.simulation import Spec, plan_of
 
 SCHEMES, WORKERS, SERVERS = ("async", "sync"), (1, 2), (1, 2)
@@ -74,7 +74,6 @@ def configuration() -> Iterator[RunConfig]:
         "learning_rate": problem.LEARNING_RATE,
         "batch_size": CALIBRATION_BATCH,
         "workers": max(WORKERS),
-        "scheme": "async",
     }
     if os.environ.get("DISTVI_DATA"):
         yield resolve("mnist", settings=settings)
@@ -133,22 +132,22 @@ class Lane:
         return updates * self._gradients_per_update * self._batch / span_s
 
 
-def measure(
-    setups: dict[str, Setup], batch: int, rounds: int, probes: Sequence[Probe]
-) -> list[list[float]]:
+def measure(setup: Setup, batch: int, rounds: int, probes: Sequence[Probe]) -> list[list[float]]:
     """Examples per second of every cell's processes, a number a round.
 
     Args:
-        setups: By scheme.
+        setup: Model and data.
         batch: Examples of a gradient.
         rounds: How often everything has its turn.
         probes: Have their turns in between.
     """
-    params = setups["sync"].initial_params()
+    params = setup.initial_params()
     with ExitStack() as stack:
         engines = [
             stack.enter_context(
-                arranged_engine(setups[cell.scheme], params, Arrangement(*cell[1:], batch))
+                arranged_engine(
+                    setup, params, Arrangement(cell.workers, cell.servers, batch, cell.scheme)
+                )
             )
             for cell in CELLS
         ]
@@ -195,14 +194,14 @@ def main() -> None:
     console = Console(width=110)
     console.print("{cpu}, {cores} cores, Python {python}".format(**machine()))
     with configuration() as config:
-        setups = {"sync": prepare_lockstep(config), "async": prepare(config)}
-        with probing(setups["sync"]) as probes:
+        setup = prepare_probes(config)
+        with probing(setup) as probes:
             rates = {
-                batch: measure(setups, batch, options.rounds, probes)
+                batch: measure(setup, batch, options.rounds, probes)
                 for batch in options.batch_sizes
             }
-        calibration = conclude(setups["sync"], probes)
-    parameters = size_of(setups["sync"])
+        calibration = conclude(setup, probes)
+    parameters = size_of(setup)
     missed, record = 0, {"machine": machine(), **calibration.as_json(), "batches": {}}
     for batch, values in rates.items():
         prediction = predict(calibration.cluster, parameters, batch)

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from distvi.aggregation import asynchronous, sync
-from distvi.calibration import Arrangement, Calibration, Observation, check_new_file, fit, write
+from distvi.calibration import (
+    Arrangement,
+    Calibration,
+    Interplay,
+    Observation,
+    check_new_file,
+    fit,
+    write,
+)
 from distvi.engines.simulated import Cluster, ClusterSettings, cluster_named, cluster_of, time_rules
 from distvi.engines.timeline import Span
 from distvi.errors import InputError
@@ -17,9 +25,10 @@ from distvi.protocol import Rules
 SIZE = 4_000_000
 COSTS = {
     "gradient": {"overhead_s": 2e-3, "per_example_s": 5e-5, "jitter": {"kind": "none"}},
-    "workers": {"latency_s": 3e-4, "bandwidth_bytes_per_s": 1e10},
+    "workers": {"latency_s": 1.5e-4, "bandwidth_bytes_per_s": 1e10},
     "servers": {
-        "latency_s": 3e-4,
+        "latency_s": 1.5e-4,
+        "overhead_s": 6e-4,
         "bandwidth_bytes_per_s": math.inf,
         "apply_s_per_byte": 1e-9,
         "combine_s_per_byte": 2e-10,
@@ -33,11 +42,11 @@ ARRANGEMENTS = [
 
 def lockstep(costs: ClusterSettings, arrangement: Arrangement, updates: int = 40) -> list[Span]:
     """Spans of the local engine in lockstep on a machine with these costs, written down by hand."""
-    workers, servers, batch = arrangement
+    workers, servers, batch, _ = arrangement
     assert costs.machine is not None
     random = np.random.default_rng(batch)
     transfer_s = SIZE / costs.workers.bandwidth_bytes_per_s[0]
-    latency_s = costs.workers.latency_s + costs.servers.latency_s
+    latency_s = costs.workers.latency_s + costs.servers.latency_s + costs.servers.overhead_s / 2
     work_s = costs.gradient.mean_s(batch) * costs.machine.slowdown(workers)
     sigma = getattr(costs.gradient.jitter, "sigma", 0.0)
     per_byte_s = costs.servers.apply_s_per_byte + workers * costs.servers.combine_s_per_byte
@@ -79,7 +88,8 @@ def test_costs_without_noise_come_back(servers: int) -> None:
     assert found.gradient.per_example_s == pytest.approx(5e-5)
     assert found.gradient.jitter.kind == "none"
     assert found.workers.bandwidth_bytes_per_s[0] == pytest.approx(1e10)
-    assert found.workers.latency_s + found.servers.latency_s == pytest.approx(6e-4)
+    assert found.workers.latency_s + found.servers.latency_s == pytest.approx(3e-4)
+    assert found.servers.overhead_s == pytest.approx(6e-4)
     assert found.servers.apply_s_per_byte == pytest.approx(1e-9)
     assert found.servers.combine_s_per_byte == pytest.approx(2e-10)
     assert found.machine is not None
@@ -138,8 +148,28 @@ def test_the_simulated_cluster_takes_as_long_as_what_it_was_fitted_to(workers: i
     spans = lockstep(costs, Arrangement(workers, 1, 200))
     end_s = max(span.end_s for span in spans if span.where == "server")
     timing = time_rules(Rules(sync(), updates=40), Cluster(costs, workers, [SIZE], 200))
-    last_pull_s = 0.0  # the run ends with its last update told, not made
-    assert timing.time_s == pytest.approx(end_s, rel=0.01, abs=last_pull_s)
+    assert timing.time_s == pytest.approx(end_s, rel=0.01)  # it ends with the last update told
+
+
+def test_what_workers_lose_to_servers_comes_back() -> None:
+    """Gradients that take 2 s alone, and half of the time longer for which two servers work."""
+    interplay = Interplay(Arrangement(2, 2, 50, "async"))
+    spans = []
+    for version, overlap_s in enumerate((0.0, 0.4, 1.0, 0.6)):
+        begin_s = 10.0 * version
+        spans.append(Span("worker", 0, "compute", begin_s, begin_s + 2 + overlap_s / 2, version))
+        for number in range(2 if overlap_s else 0):
+            times_s = begin_s - 1, begin_s + overlap_s - 0.1 * number
+            spans.append(Span("server", number, "apply", *times_s, version))
+    interplay.add(spans, 0, 4)
+    assert interplay.overlaps_s == pytest.approx([0.0, 0.4, 1.0, 0.6])
+    costs = cluster_of(
+        COSTS | {"gradient": {"overhead_s": 1.0 / 1.1, "per_example_s": 0.02 / 1.1}}, ""
+    )
+    observations = observed(costs, [each._replace(servers=2) for each in ARRANGEMENTS])
+    found = fit(observations, SIZE, 2, [interplay])
+    assert found.machine is not None
+    assert found.machine.interference == pytest.approx(0.5)
 
 
 def test_the_file_reads_back(tmp_path: Path) -> None:
@@ -167,27 +197,48 @@ def seconds(machine: dict[str, float] | None, workers: int, servers: int, scheme
     }
     costs = cluster_of(table | ({"machine": machine} if machine else {}), "test")
     run = Cluster(costs, workers, [100 // servers] * servers, 1)
-    timing = time_rules(Rules(scheme(), updates=400), run)
+    timing = time_rules(Rules(scheme(), updates=80), run)
     return timing.time_s / timing.gradients * workers
 
 
 def test_servers_share_what_the_workers_leave() -> None:
-    assert seconds(None, 1, 2) == pytest.approx(4.5, rel=0.01)
-    assert seconds({"cores": 2}, 1, 2) == pytest.approx(5.0, rel=0.01)
-    assert seconds({"cores": 3}, 1, 2) == pytest.approx(4.5, rel=0.01)
-    assert seconds({"cores": 2}, 2, 2) == pytest.approx(4.5, rel=0.01)
+    assert seconds(None, 1, 2) == pytest.approx(4.5, rel=0.03)
+    assert seconds({"cores": 2}, 1, 2) == pytest.approx(5.0, rel=0.03)
+    assert seconds({"cores": 3}, 1, 2) == pytest.approx(4.5, rel=0.03)
+    assert seconds({"cores": 2}, 2, 2) == pytest.approx(4.5, rel=0.03)
 
 
 def test_more_workers_than_cores_take_turns() -> None:
-    assert seconds({"cores": 2}, 4, 1) == pytest.approx(9.0, rel=0.01)
+    assert seconds({"cores": 2}, 4, 1) == pytest.approx(9.0, rel=0.03)
 
 
 def test_crowding_is_of_the_workers_that_have_a_core() -> None:
-    assert seconds({"cores": 2, "crowding": 0.25}, 2, 1) == pytest.approx(6.0, rel=0.01)
-    assert seconds({"cores": 2, "crowding": 0.25}, 4, 1) == pytest.approx(11.0, rel=0.01)
+    assert seconds({"cores": 2, "crowding": 0.25}, 2, 1) == pytest.approx(6.0, rel=0.03)
+    assert seconds({"cores": 2, "crowding": 0.25}, 4, 1) == pytest.approx(11.0, rel=0.03)
+
+
+def test_interference_is_what_workers_lose_to_a_server() -> None:
+    """A worker takes 4 s and its server 1 s; the other worker computes through that second."""
+    alone, beside = (
+        seconds({"cores": 2, "interference": share}, 2, 1, asynchronous) for share in (0.0, 0.6)
+    )
+    assert alone == pytest.approx(5.0, rel=0.03)
+    assert beside == pytest.approx(5.6, rel=0.03)
+    assert seconds({"cores": 3, "interference": 0.6}, 2, 1, asynchronous) == alone
+
+
+def test_an_update_takes_its_overhead_whatever_its_bytes() -> None:
+    table = {
+        "gradient": {"overhead_s": 4.0},
+        "workers": {"bandwidth_bytes_per_s": math.inf},
+        "servers": {"bandwidth_bytes_per_s": math.inf, "overhead_s": 0.5},
+    }
+    for servers in (1, 2):
+        run = Cluster(cluster_of(table, "test"), 1, [50] * servers, 1)
+        assert time_rules(Rules(sync(), updates=11), run).time_s == pytest.approx(11 * 4.5 - 0.5)
 
 
 def test_no_work_is_done_faster_than_the_cores_can() -> None:
     """Two cores, four seconds of a worker and one of servers a gradient: 2.5 s each at least."""
     for servers in (1, 2, 4):
-        assert seconds({"cores": 2}, 2, servers, asynchronous) >= 5.0 * 0.99
+        assert seconds({"cores": 2}, 2, servers, asynchronous) >= 5.0 * 0.97

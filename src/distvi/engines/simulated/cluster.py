@@ -312,28 +312,28 @@ class Cluster:
         self._events_left = self._patience
         costs = self.settings.servers
         s_per_byte = costs.apply_s_per_byte + len(command.parts) * costs.combine_s_per_byte
-        s_per_byte /= self._share_cores(s_per_byte)
+        s_per_byte = self._share_cores(s_per_byte)
         for server in self.servers:
             begins_s = max(self.now_s, server.ready_s)
-            server.ready_s = begins_s + s_per_byte * server.part_bytes
+            server.ready_s = begins_s + costs.overhead_s + s_per_byte * server.part_bytes
             server.applying_s += server.ready_s - begins_s
             self.timeline.update(server.number, command.version, begins_s, server.ready_s)
 
     def _share_cores(self, s_per_byte: float) -> float:
-        """Speed of the servers in an update, where they share a machine with the workers.
+        """What an update takes where servers and workers are processes of one machine.
 
         What a worker loses to them is added to its next gradient: this one's end is settled.
         """
         machine, servers = self.settings.machine, self.servers
         if machine is None:
-            return 1.0
+            return s_per_byte
         computing = [worker for worker in self.workers if worker.is_computing(self.now_s)]
-        speed = machine.server_speed(len(self.workers), len(computing), len(servers))
-        if len(self.workers) >= machine.cores:
-            duration_s = s_per_byte * max(server.part_bytes for server in servers) / speed
-            for worker in computing:
-                worker.lost_s += (1 - speed) * duration_s
-        return speed
+        numbers = len(self.workers), len(computing), len(servers)
+        s_per_byte /= machine.server_speed(*numbers)
+        duration_s = s_per_byte * max(server.part_bytes for server in servers)
+        for worker in computing:
+            worker.lost_s += machine.loss(*numbers) * duration_s
+        return s_per_byte
 
     def _cancel(self, command: Cancel) -> None:
         worker = self.workers[command.worker]

@@ -120,6 +120,7 @@ class ServerSettings(Settings):
 
     latency_s: Time = 0.0
     bandwidth_bytes_per_s: OneOrMore
+    overhead_s: Time = Field(default=0.0, description="Of an update, whatever its bytes.")
     apply_s_per_byte: Time = Field(default=0.0, description="Of one update, by its parameters.")
     combine_s_per_byte: Time = Field(default=0.0, description="Of each gradient in an update.")
 
@@ -128,13 +129,20 @@ class MachineSettings(Settings):
     """One machine of which all workers and servers are processes, as `distvi.engines.local` has it.
 
     Workers have a core each and the servers share the rest. Where there is no rest, all of them
-    share all cores.
+    share all cores, as well as the operating system manages.
     """
 
     cores: int = Field(gt=0)
     crowding: Rate = Field(
         default=0.0,
         description="Of a gradient's time: what each other worker at work adds to it, as a share.",
+    )
+    interference: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Of an update's time: the share that a worker loses which computes meanwhile, "
+        "at least, where servers have no cores of their own.",
     )
 
     def slowdown(self, workers: int) -> float:
@@ -153,6 +161,12 @@ class MachineSettings(Settings):
         if workers < self.cores:
             return min(1.0, (self.cores - workers) / servers)
         return min(1.0, self.cores / (computing + servers))
+
+    def loss(self, workers: int, computing: int, servers: int) -> float:
+        """Share of that time that each worker loses which computes meanwhile."""
+        if workers < self.cores:
+            return 0.0
+        return max(self.interference, 1 - self.server_speed(workers, computing, servers))
 
 
 class ClusterSettings(Settings):

@@ -1,0 +1,145 @@
+"""From observed times to what a simulated cluster costs."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from distvi.calibration.observations import Interplay, Observation, typical
+from distvi.engines.simulated import ClusterSettings, cluster_of
+from distvi.engines.simulated.settings import MachineSettings
+
+_NAME = "the calibration"
+
+
+def fit(
+    observations: Sequence[Observation],
+    size_bytes: int,
+    cores: int | None,
+    interplays: Sequence[Interplay] = (),
+) -> ClusterSettings:
+    """The cluster whose times those are.
+
+    Args:
+        observations: Of at least two batch sizes. Where there are several workers, one of them
+            alone is needed as well, with a batch size that they have too.
+        size_bytes: Of all parameters.
+        cores: Of the machine; None: the workers need none of them.
+        interplays: Of arrangements that were observed in lockstep, too.
+    """
+    machine = None
+    if cores is not None:
+        machine = MachineSettings(
+            cores=cores,
+            crowding=_crowding(observations, cores),
+            interference=_interference(observations, interplays),
+        )
+    transfer_s = typical([time_s for each in observations for time_s in each.transfers_s])
+    # Four messages: gradient's news, update's order, update's news, gradient's order. The two in
+    # the middle keep the next update waiting.
+    message_s = typical([time_s for each in observations for time_s in each.messages_s]) / 4
+    table = {
+        "gradient": _gradient(observations, machine),
+        "workers": {
+            "latency_s": message_s / 2,
+            "bandwidth_bytes_per_s": 2 * size_bytes / transfer_s,
+        },
+        "servers": {
+            "latency_s": message_s / 2,
+            "bandwidth_bytes_per_s": math.inf,  # memory: the workers' is all there is
+            "overhead_s": 2 * message_s,
+            **_updates(observations, machine, size_bytes),
+        },
+        "machine": machine and machine.model_dump(),
+    }
+    return cluster_of(table, _NAME)
+
+
+def _crowding(observations: Sequence[Observation], cores: int) -> float:
+    """How much longer gradients take for each other worker that has a core."""
+    alone = {o.arrangement.batch_size: o for o in observations if o.arrangement.workers == 1}
+    found = []
+    for each in observations:
+        workers, batch_size = each.arrangement.workers, each.arrangement.batch_size
+        at_work = min(workers, cores)
+        if at_work > 1 and batch_size in alone:
+            ratio = each.gradient_s / alone[batch_size].gradient_s * at_work / workers
+            found.append((ratio - 1) / (at_work - 1))
+    return max(0.0, float(np.mean(found))) if found else 0.0
+
+
+def _interference(observations: Sequence[Observation], interplays: Sequence[Interplay]) -> float:
+    """What a gradient takes longer for servers at work, as a share of the time they work."""
+    lockstep = {each.arrangement: each.gradient_s for each in observations}
+    found = []
+    for each in interplays:
+        overlap_s = typical(each.overlaps_s)
+        if overlap_s > 0:
+            alone_s = lockstep[each.arrangement._replace(scheme="sync")]
+            found.append((typical(each.gradients_s) - alone_s) / overlap_s)
+    return float(np.clip(np.mean(found), 0.0, 1.0)) if found else 0.0
+
+
+def _gradient(
+    observations: Sequence[Observation], machine: MachineSettings | None
+) -> dict[str, Any]:
+    """The line through the times, with the least relative errors."""
+    times_s = []
+    for each in observations:
+        slowdown = machine.slowdown(each.arrangement.workers) if machine else 1.0
+        times_s.append(each.gradient_s / slowdown)
+    sizes = np.array([each.arrangement.batch_size for each in observations], float)
+    terms = np.stack([np.ones_like(sizes), sizes], axis=1)
+    overhead_s, per_example_s = _not_negative(terms, np.array(times_s))
+    sigma = _jitter(observations)
+    jitter = {"kind": "lognormal", "sigma": sigma} if sigma > 0 else {"kind": "none"}
+    return {"overhead_s": overhead_s, "per_example_s": per_example_s, "jitter": jitter}
+
+
+def _jitter(observations: Sequence[Observation]) -> float:
+    """Deviation of the logarithm of a gradient's time.
+
+    Of ratios of successive times, so that a machine that becomes slower is none; by the median, so
+    that a few gradients that were interrupted are none either.
+    """
+    ratios = [
+        abs(math.log(after_s / before_s))
+        for each in observations
+        for own in each.gradients_s.values()
+        for before_s, after_s in pairwise(own)
+    ]
+    to_deviation = 1.4826 / math.sqrt(2)  # from a normal variable's median, and from a difference
+    return to_deviation * float(np.median(ratios)) if ratios else 0.0
+
+
+def _updates(
+    observations: Sequence[Observation], machine: MachineSettings | None, size_bytes: int
+) -> dict[str, float]:
+    """What an update costs by its bytes, and what each gradient in it does."""
+    per_byte_s, gradients = [], []
+    for each in observations:
+        workers, servers = each.arrangement.workers, each.arrangement.servers
+        speed = machine.server_speed(workers, 0, servers) if machine else 1.0
+        per_byte_s.append(typical(each.updates_s) * speed * servers / size_bytes)
+        gradients.append(float(workers))
+    terms = np.stack([np.ones(len(gradients)), np.array(gradients)], axis=1)
+    if len(set(gradients)) == 1:  # one number cannot tell the two costs apart
+        terms[:, 1] = 0.0
+    apply, combine = _not_negative(terms, np.array(per_byte_s))
+    return {"apply_s_per_byte": apply, "combine_s_per_byte": combine}
+
+
+def _not_negative(terms: np.ndarray, values: np.ndarray) -> tuple[float, float]:
+    """Two factors, none below zero, with the least relative errors of ``terms @ factors``."""
+    relative = terms / values[:, None]
+    best = None
+    for kept in ([0, 1], [0], [1]):
+        factors = np.zeros(2)
+        factors[kept] = np.linalg.lstsq(relative[:, kept], np.ones(len(values)))[0]
+        error = float(np.square(relative @ factors - 1).sum())
+        if factors.min() >= 0 and (best is None or error < best[0]):
+            best = (error, factors)
+    assert best is not None  # one term alone has a positive factor
+    return float(best[1][0]), float(best[1][1])

@@ -1,0 +1,239 @@
+"""Real runs that are timed, the calibration that comes of them, and its file.
+
+The engines of all arrangements take turns, because a machine's speed drifts by more than what is
+measured.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from distvi.calibration.costs import fit
+from distvi.calibration.observations import Arrangement, Interplay, Observation
+from distvi.config import RunConfig, write_toml
+from distvi.distributed import local_engine, prepare_deployment
+from distvi.engines.local import LocalEngine
+from distvi.engines.local.crew import cores, gpus
+from distvi.engines.simulated import ClusterSettings
+from distvi.errors import InputError, RunFailed
+from distvi.parameters import layout_of
+from distvi.runs.files import replace_bytes
+from distvi.setup import Setup, prepare
+
+_ROUNDS, _ROUND_S = 5, 0.7
+_WARM_UP = 4  # updates before anything is timed
+_NO_END = 2**31
+_RATIO, _LEAST_EXAMPLES = 4, 16
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """A cluster, and the times that it was fitted to.
+
+    Attributes:
+        cluster: What it costs.
+        observations: The times.
+        dataset: Name of the data that were trained on.
+    """
+
+    cluster: ClusterSettings
+    observations: tuple[Observation | Interplay, ...]
+    dataset: str
+
+    @property
+    def what(self) -> str:
+        """What was measured, in words."""
+        workers, servers, *_ = max(each.arrangement for each in self.observations)
+        sizes = [each.arrangement.batch_size for each in self.observations]
+        return (
+            f"{self.dataset} with {workers} worker{'s' * (workers > 1)}, {servers} "
+            f"server{'s' * (servers > 1)} and batches of {min(sizes)} to {max(sizes)}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The costs, and the means of the times."""
+        observations = [each.as_json() for each in self.observations]
+        return {"cluster": self.cluster.model_dump(), "observations": observations}
+
+
+def check_new_file(path: Path) -> None:
+    """Refuse a file that is there already, or cannot be written.
+
+    Raises:
+        InputError: one of these.
+    """
+    if path.exists():
+        raise InputError(f"{path} exists already and is never overwritten; choose another --out")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):  # an attempt tells more than permission bits
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def write(path: Path, calibration: Calibration) -> None:
+    """Write the file for `distvi.engines.simulated.cluster_named`.
+
+    Raises:
+        RunFailed: the disk does not take it.
+    """
+    text = write_toml(calibration.cluster.model_dump())
+    try:
+        replace_bytes(
+            path, f"# Measured by distvi calibrate: {calibration.what}.\n\n{text}".encode()
+        )
+    except OSError as error:
+        raise RunFailed(f"cannot write {path}: {error.strerror}") from error
+
+
+def calibrate(config: RunConfig) -> Calibration:
+    """Measure this machine with a model and data.
+
+    Args:
+        config: Of a run with the local engine. Three batch sizes around its own are measured, with
+            its numbers of workers and servers; and one worker alone. Its scheme and its length do
+            not matter.
+
+    Raises:
+        InputError: see `distvi.setup.prepare`; or another engine, or too few examples.
+        RunFailed: the local engine cannot train on these data with these settings.
+    """
+    setup = prepare_probes(config)
+    with probing(setup) as probes:
+        for _ in range(_ROUNDS):
+            for probe in probes:
+                probe.take_turn()
+    return conclude(setup, probes)
+
+
+def prepare_probes(config: RunConfig) -> Setup:
+    """What the probes have in common.
+
+    Raises:
+        InputError: see `calibrate`.
+    """
+    if config.engine.engine != "local":
+        raise InputError(
+            f"engine '{config.engine.engine}' has no processes to be measured; use --engine local"
+        )
+    plain = {"scheme": "sync", "scheme_options": {}, "journal": False, "trace": False}
+    engine = config.engine.model_copy(update=plain)
+    return prepare(config.model_copy(update={"engine": engine}))
+
+
+def arrangements(setup: Setup) -> list[Arrangement]:
+    """What is measured, for a run.
+
+    Raises:
+        InputError: too few examples.
+    """
+    assert setup.deployment is not None
+    workers, servers = setup.deployment.workers, setup.deployment.servers
+    examples = len(setup.dataset.train)
+    if examples < _LEAST_EXAMPLES:
+        raise InputError(
+            f"{setup.dataset.name} has {examples} training examples; to see how the batch matters, "
+            f"{_LEAST_EXAMPLES} are needed at least"
+        )
+    largest = min(_RATIO * max(setup.batch_size, _RATIO), examples)
+    middle, smallest = largest // _RATIO, largest // _RATIO**2
+    found = [Arrangement(workers, servers, size) for size in (smallest, middle, largest)]
+    if workers > 1:
+        found += [Arrangement(1, servers, middle), Arrangement(workers, servers, smallest, "async")]
+    return found
+
+
+class Probe:
+    """An arrangement at work.
+
+    Args:
+        engine: It has been entered.
+        arrangement: What it runs.
+    """
+
+    def __init__(self, engine: LocalEngine, arrangement: Arrangement) -> None:
+        kind = Observation if arrangement.scheme == "sync" else Interplay
+        self.observation = kind(arrangement)
+        self._engine = engine
+        self._advance(_WARM_UP)
+        self._update_s = self._advance(_WARM_UP) / _WARM_UP
+
+    def take_turn(self) -> None:
+        """Train for a moment and keep the times."""
+        first = self._engine.update + 1  # gradients on the present version are there already
+        updates = math.ceil(_ROUND_S / self._update_s)
+        self._advance(1 + updates)
+        self.observation.add(self._engine.spans, first, first + updates)
+
+    def _advance(self, updates: int) -> float:
+        begin_s = time.perf_counter()
+        self._engine.advance(self._engine.update + updates)
+        span_s = time.perf_counter() - begin_s
+        time.sleep(span_s / updates)  # workers go on with the next gradient
+        return span_s
+
+
+@contextmanager
+def probing(setup: Setup) -> Iterator[list[Probe]]:
+    """Everything that is measured; processes run as long as the block.
+
+    Args:
+        setup: From `prepare_probes`.
+
+    Raises:
+        InputError: too few examples.
+    """
+    chosen, params = arrangements(setup), setup.initial_params()
+    with ExitStack() as stack:
+        engines = [stack.enter_context(arranged_engine(setup, params, each)) for each in chosen]
+        yield [Probe(engine, each) for engine, each in zip(engines, chosen, strict=True)]
+
+
+def size_of(setup: Setup) -> int:
+    """Number of parameters."""
+    return layout_of(jax.eval_shape(setup.model.init, jax.random.key(0))).size
+
+
+def conclude(setup: Setup, probes: Sequence[Probe]) -> Calibration:
+    """What the probes have seen."""
+    observations = tuple(probe.observation for probe in probes)
+    cluster = fit(
+        [each for each in observations if isinstance(each, Observation)],
+        4 * size_of(setup),
+        None if gpus() else len(cores()),
+        [each for each in observations if isinstance(each, Interplay)],
+    )
+    return Calibration(cluster, observations, setup.dataset.name)
+
+
+def arranged_engine(setup: Setup, params: Any, arrangement: Arrangement) -> LocalEngine:
+    """An engine without an end, for measurements.
+
+    Args:
+        setup: Model, data and all other settings.
+        params: Parameters to start from.
+        arrangement: Takes the place of its numbers.
+    """
+    config, batch_size = setup.config, arrangement.batch_size
+    engine = config.engine.model_copy(
+        update={
+            "workers": arrangement.workers,
+            "servers": arrangement.servers,
+            "scheme": arrangement.scheme,
+        }
+    )
+    training = config.training.model_copy(update={"batch_size": batch_size})
+    deployment = prepare_deployment(engine)
+    setup = replace(
+        setup,
+        config=config.model_copy(update={"engine": deployment.settings, "training": training}),
+        deployment=deployment,
+    )
+    return local_engine(deployment, setup.problem(params), params, setup.recipe(), last=_NO_END)
