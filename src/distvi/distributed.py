@@ -1,12 +1,8 @@
 """From the engine's settings to a parameter server that trains, checked before anything runs."""
 
-import hashlib
 import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from distvi.aggregation import check_progress, scheme_named
@@ -23,6 +19,7 @@ from distvi.engines.simulated import (
 )
 from distvi.errors import InputError
 from distvi.parameters import layout_of, make_shards, place
+from distvi.programs import program_cache
 from distvi.protocol import Rules, Scheme
 
 DEFAULT_WORKERS = {"local": 2, "simulated": 4}
@@ -207,30 +204,3 @@ def local_engine(
     if settings.trace:
         engine.keep_timeline()
     return engine
-
-
-def program_cache() -> Path | None:
-    """The folder of compiled programs: one for each kind of machine and version of the compiler.
-
-    It is JAX's own where ``JAX_COMPILATION_CACHE_DIR`` names one, else a part of the user's cache
-    folder; None where that cannot be written.
-    """
-    if named := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    kind = hashlib.sha256(f"{platform.machine()} {_processor_features()}".encode()).hexdigest()
-    folder = Path(base) / "distvi" / "programs" / f"jax-{version('jax')}-{kind[:12]}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return folder if os.access(folder, os.W_OK) else None
-
-
-def _processor_features() -> str:
-    """What programs compiled for this processor rely on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

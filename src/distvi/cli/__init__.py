@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from distvi import __version__
 from distvi.errors import DistviError
+from distvi.programs import keep_programs
 
 app = App(
     name="distvi",
@@ -32,6 +33,7 @@ app.command("distvi.cli.data:app", name="data")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status."""
+    keep_programs()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

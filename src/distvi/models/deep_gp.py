@@ -28,6 +28,7 @@ from distvi.numerics.spectra import normal_frequencies, orthogonal_frequencies
 
 # Folded into the seed's key. The noise of an update folds in the update's number, which is less.
 _SPECTRA = 2**32 - 3
+_ONCE = {"xla_backend_optimization_level": 0}  # what runs once is not worth optimizing
 
 
 class Spectrum(NamedTuple):
@@ -80,7 +81,8 @@ class DeepGP(SampledModel):
     def spectra(self) -> tuple[Spectrum, ...]:
         """The fixed draws of every layer, a function of the seed; never trained."""
         with jax.ensure_compile_time_eval():  # also when first asked for inside a trace
-            return jax.jit(self._draw_spectra)(jax.random.key(self.seed))
+            draw = jax.jit(self._draw_spectra, compiler_options=_ONCE)
+            return draw(jax.random.key(self.seed, impl="threefry2x32"))
 
     def _draw_spectra(self, key: Array) -> tuple[Spectrum, ...]:
         rows, features = [inputs for inputs, _ in self.layer_sizes], self.settings.features
