@@ -106,4 +106,4 @@ class Slots(RuleBasedStateMachine):
 
 
 TestSlots = Slots.TestCase
-TestSlots.settings = settings(max_examples=100, stateful_step_count=50)
+TestSlots.settings = settings(max_examples=50, stateful_step_count=50)
