@@ -13,7 +13,8 @@ from distvi.engines.mesh import MeshEngine
 from distvi.setup import prepare
 
 sets = ["model.hidden_layers=1", "model.width=3", "model.features=8"]
-config = resolve("digits", settings={"batch_size": 32, "updates": 20}, assignments=sets)
+settings = {"batch_size": 32, "updates": 20, "engine": "mesh"}
+config = resolve("digits", settings=settings, assignments=sets)
 setup = prepare(config)
 assert len(setup.devices) == 4
 params = setup.initial_params()
