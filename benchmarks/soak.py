@@ -328,7 +328,8 @@ class Tally:
 
     def print(self, console: Console) -> None:
         """A table, and what was broken."""
-        columns = ["rounds", "updates", "gradients", *FAULTS, "replaced", "dismissals", "halted"]
+        columns = ["rounds", "updates", "gradients", *FAULTS]
+        columns += ["replaced", "dismissals", "halted", "resumed"]
         table = Table(title="faults and what became of them", title_justify="left")
         table.add_column("scheme")
         for column in columns:
@@ -412,6 +413,7 @@ def soak(rounds: int, seed: int, cache: Path, tally: Tally) -> None:
         engine, course = make_engine(number, seed, cache, before if goes_on else None)
         scheme = list(SCHEMES)[number % len(SCHEMES)]
         where = f"engine {number} ({scheme}, {course.workers} workers, {course.servers} servers)"
+        tally.of(scheme)["resumed"] += goes_on
         try:
             done += soak_engine(engine, course, tally.of(scheme), where, rng)
             before = Ended(engine.state, engine.update, engine.counts)
