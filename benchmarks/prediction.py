@@ -43,7 +43,7 @@ from distvi.setup import Setup
 from distvi.simulation import Spec, plan_of
 
 SCHEMES, WORKERS, SERVERS = ("async", "sync"), (1, 2), (1, 2)
-CALIBRATION_BATCH = 500  # a quarter and four times as many are measured, too
+CALIBRATION_BATCH = 500  # half and twice as many are measured, too
 GOAL = 0.15
 
 TURN_S = 0.7

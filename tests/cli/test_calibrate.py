@@ -19,13 +19,13 @@ def test_a_measured_machine_is_a_cluster_to_train_on(
     monkeypatch.setattr(calibration, "_ROUND_S", 0.01)
     answer = distvi("calibrate", *SMALL, "--workers", 1, "--batch-size", 16, "--json")
     assert answer.status == 0, answer.err
-    assert "digits with 1 worker, 1 server and batches of 4 to 64 written to cluster.toml" in (
+    assert "digits with 1 worker, 1 server and batches of 8 to 32 written to cluster.toml" in (
         " ".join(answer.err.split())
     )
     content = json.loads(answer.out)
     costs = cluster_named("cluster.toml")
     assert content["cluster"]["gradient"] == costs.gradient.model_dump()
-    assert [each["batch_size"] for each in content["observations"]] == [4, 16, 64]
+    assert [each["batch_size"] for each in content["observations"]] == [8, 16, 32]
     assert all(each["gradients"] > 0 for each in content["observations"])
     assert costs.gradient.mean_s(16) > 0
     assert costs.servers.latency_s > 0
@@ -46,13 +46,13 @@ def test_a_measured_machine_is_a_cluster_to_train_on(
         (("digits", "--workers", "0"), "--workers is '0'"),
         (("digits", "--batch-size", "99999"), "the batch size is 99999"),
         (("digits", "--out", "nowhere/cluster.toml"), "cannot write nowhere/cluster.toml"),
-        (("few.csv", "--target", "y"), "16 are needed"),
+        (("few.csv", "--target", "y"), "4 are needed"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(
     distvi: Distvi, arguments: tuple[str, ...], message: str
 ) -> None:
-    write_table(Path("few.csv"), rows=12)
+    write_table(Path("few.csv"), rows=4)
     answer = distvi("calibrate", *arguments)
     assert answer.status == 2
     assert message in answer.err

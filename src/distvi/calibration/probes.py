@@ -30,7 +30,8 @@ from distvi.setup import Setup, prepare
 _ROUNDS, _ROUND_S = 5, 0.7
 _WARM_UP = 4  # updates before anything is timed
 _NO_END = 2**31
-_RATIO, _LEAST_EXAMPLES = 4, 16
+_RATIO = 2  # between the batch sizes
+_LEAST_EXAMPLES = _RATIO**2
 
 
 @dataclass(frozen=True, eq=False)
