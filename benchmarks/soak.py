@@ -331,7 +331,7 @@ class Tally:
         columns = ["rounds", "updates", "gradients", *FAULTS]
         columns += ["replaced", "dismissals", "halted", "resumed"]
         table = Table(title="faults and what became of them", title_justify="left")
-        table.add_column("scheme")
+        table.add_column("scheme", no_wrap=True)
         for column in columns:
             table.add_column(column, justify="right", overflow="fold")
         for name, row in self.rows.items():
