@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distvi import calibration
+from distvi.calibration import probes
 from distvi.engines.simulated import cluster_named
 from tests.tiny import MODEL, Distvi, write_table
 
@@ -15,8 +15,8 @@ SMALL = tuple(word for name, value in MODEL.items() for word in ("--set", f"mode
 def test_a_measured_machine_is_a_cluster_to_train_on(
     distvi: Distvi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration, "_ROUNDS", 1)
-    monkeypatch.setattr(calibration, "_ROUND_S", 0.01)
+    monkeypatch.setattr(probes, "_ROUNDS", 1)
+    monkeypatch.setattr(probes, "_ROUND_S", 0.01)
     answer = distvi("calibrate", *SMALL, "--workers", 1, "--batch-size", 16, "--json")
     assert answer.status == 0, answer.err
     assert "digits with 1 worker, 1 server and batches of 8 to 32 written to cluster.toml" in (
@@ -46,7 +46,7 @@ def test_a_measured_machine_is_a_cluster_to_train_on(
         (("digits", "--workers", "0"), "--workers is '0'"),
         (("digits", "--batch-size", "99999"), "the batch size is 99999"),
         (("digits", "--out", "nowhere/cluster.toml"), "cannot write nowhere/cluster.toml"),
-        (("few.csv", "--target", "y"), "4 are needed"),
+        (("few.csv", "--target", "y", "--test-fraction", "0.5"), "4 are needed"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(

@@ -9,7 +9,7 @@ import numpy as np
 
 from distvi.engines.timeline import Span
 
-_TAIL = 0.1
+_TAIL = 0.25
 
 
 class Arrangement(NamedTuple):
@@ -141,7 +141,7 @@ class Interplay:
 
 
 def typical(values: Sequence[float]) -> float:
-    """The mean without the lowest and the highest tenth: a few times are of something else.
+    """The mean of the middle half: some times are of something else that the machine had to do.
 
     Raises:
         ValueError: there is no value.
