@@ -15,8 +15,7 @@ from benchmarks.contender import pin, serve
 from benchmarks.ours import Distvi
 from distvi.engines.local import Processes
 from distvi.engines.local.messages import Apply
-from distvi.engines.local.parts import memory_of
-from distvi.engines.local.recipe import shards_of
+from distvi.engines.local.parts import memory_of, parts_of
 from distvi.engines.local.server import Part
 from distvi.engines.local.worker import Batch, compile_gradient, push
 from distvi.engines.memory import keep_freed_memory
@@ -32,9 +31,9 @@ class Bench:
         params = setup.initial_params()
         self._problem = setup.problem(params)
         layout = layout_of(params)
-        shards = shards_of(self._problem, layout, Processes(workers=1, servers=1))
-        self._memory = memory_of(shards)
-        self._part = Part(shards, 0, self._memory)
+        parts = parts_of(self._problem, layout, Processes(workers=1, servers=1))
+        self._memory = memory_of(parts.shards)
+        self._part = Part(parts, 0, self._memory)
         self._part.compile(lot)
         self._memory.parameters.floats(0)[:] = np.asarray(layout.flatten(params))
         self._numbers = count()

@@ -80,6 +80,8 @@ def _run(connection: Connection, assignment: Assignment) -> None:
     from distvi.engines.memory import keep_freed_memory
 
     keep_freed_memory()
+    # Each result is waited for at once: a thread of its own would only be one more to wake.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     if assignment.cache:
         jax.config.update("jax_compilation_cache_dir", assignment.cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

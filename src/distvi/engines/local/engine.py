@@ -24,8 +24,8 @@ from distvi.engines.local.crew import (
 )
 from distvi.engines.local.members import Member
 from distvi.engines.local.orders import Versions
-from distvi.engines.local.parts import memory_of, state_pieces
-from distvi.engines.local.recipe import Recipe, shards_of
+from distvi.engines.local.parts import memory_of, parts_of, state_pieces
+from distvi.engines.local.recipe import Recipe
 from distvi.engines.local.transport import Limits, LocalTransport
 from distvi.engines.local.watch import ServerNow, Snapshot, Watch, WorkerNow
 from distvi.engines.record import Record, describe_staleness
@@ -97,13 +97,14 @@ class LocalEngine:
         self._batch_size = problem.batch_size
         self._examples = problem.examples
         self._layout = layout_of(params)
-        self._shards = shards_of(problem, self._layout, processes)
+        parts = parts_of(problem, self._layout, processes)
+        self._placement, self._shards = parts.placement, parts.shards
         self._pieces, _ = state_pieces(self._shards)
         self._memory = memory_of(self._shards)
         self._record = Record(counts)
         self._before = {name: int(counts.get(name, 0)) for name in ("pushed", "pulled")}
         self._start_s = self._advanced_s = 0.0
-        placement = self._shards.placement
+        placement = self._placement
         self.watch = Watch(
             [WorkerNow(number) for number in range(processes.workers)],
             [ServerNow(number, size) for number, size in enumerate(placement.bytes)],
@@ -199,7 +200,7 @@ class LocalEngine:
     @property
     def measured(self) -> dict[str, Any]:
         """Its fields of summary.json."""
-        counts, placement = self.counts, self._shards.placement
+        counts, placement = self.counts, self._placement
         return {
             "clock": "wall",
             "workers": self._processes.workers,

@@ -6,8 +6,9 @@ that is killed on the way loses nothing, and the one that takes its place makes 
 """
 
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,22 +19,26 @@ from distvi.engines.local.child import Assignment
 from distvi.engines.local.messages import Applied, Apply, Ready, receive, send
 from distvi.engines.local.parts import (
     Memory,
+    Parts,
     Piece,
     memory_of,
     parameter_pieces,
+    parts_of,
     state_pieces,
 )
-from distvi.engines.local.recipe import Recipe, shards_of
-from distvi.parameters import Shard, Shards, layout_of
+from distvi.engines.local.recipe import Recipe
+from distvi.parameters import Shard, layout_of
+
+Update = Callable[..., tuple[list[Array], list[Array]]]
 
 
 def serve(connection: Connection, assignment: Assignment) -> None:
     """Make updates until the main process is gone."""
     x, y = SharedArray(*assignment.x).open(), SharedArray(*assignment.y).open()
     problem, params = Recipe(*assignment.recipe).build(x, y)
-    shards = shards_of(problem, layout_of(params), assignment)
+    parts = parts_of(problem, layout_of(params), assignment)
     descriptors = (assignment.parameters, assignment.gradients, assignment.states)
-    part = Part(shards, assignment.number, memory_of(shards, *descriptors))
+    part = Part(parts, assignment.number, memory_of(parts.shards, *descriptors))
     send(connection, Ready(part.compile(assignment.lot)))
     while True:
         message = receive(connection)
@@ -43,20 +48,35 @@ def serve(connection: Connection, assignment: Assignment) -> None:
         send(connection, Applied(message.version, started_s, time.perf_counter()))
 
 
+class Strip(NamedTuple):
+    """Where a strip's numbers are in a slot, and the program that updates it."""
+
+    part: list[Piece]
+    state: list[Piece]
+    update: Update
+
+
 class Part:
     """A server's part of the parameters.
 
     Args:
-        shards: The parts of all servers.
+        parts: Those of all servers.
         number: Which of them this is.
         memory: Where the numbers are.
     """
 
-    def __init__(self, shards: Shards, number: int, memory: Memory) -> None:
-        shard = shards.each[number]
+    def __init__(self, parts: Parts, number: int, memory: Memory) -> None:
         self._memory = memory
-        self._part, self._state = parameter_pieces(shard), state_pieces(shards)[0][number]
-        self._update = jax.jit(make_update(shard))
+        self._strips: list[Strip] = []
+        states, _ = state_pieces(parts.shards)
+        programs: dict[Any, Update] = {}
+        for shard, state, server in zip(parts.shards.each, states, parts.servers, strict=True):
+            if server == number:
+                part = parameter_pieces(shard)
+                kind = tuple(piece.shape for piece in part) if shard.by_entry else shard.spans
+                if kind not in programs:
+                    programs[kind] = jax.jit(make_update(shard))
+                self._strips.append(Strip(part, state, programs[kind]))
 
     def compile(self, lot: int) -> float:
         """Compile updates of so many gradients; those of another number when they first come.
@@ -65,26 +85,32 @@ class Part:
             The time it took, in seconds.
         """
         before_s = time.perf_counter()
-        zeros, states = (
-            [np.zeros(piece.shape, piece.dtype) for piece in pieces]
-            for pieces in (self._part, self._state)
-        )
         ones = np.ones(lot, np.float32)
-        jax.block_until_ready(self._update(zeros, states, [zeros] * lot, ones, np.float32(1.0)))
+        for strip in {strip.update: strip for strip in self._strips}.values():
+            zeros, states = (
+                [np.zeros(piece.shape, piece.dtype) for piece in pieces] for pieces in strip[:2]
+            )
+            jax.block_until_ready(strip.update(zeros, states, [zeros] * lot, ones, np.float32(1.0)))
         return time.perf_counter() - before_s
 
     def apply(self, order: Apply) -> None:
         """Make an update: read one version, write the next."""
         parameters, gradients, states = self._memory
-        part, state = self._update(
-            _views(self._part, parameters.bytes(order.source)),
-            _views(self._state, states.bytes(order.source_state)),
-            [_views(self._part, gradients.bytes(slot)) for slot in order.gradients],
-            np.asarray(order.factors, np.float32),
-            np.float32(order.rate),
-        )
-        store(part, _views(self._part, parameters.bytes(order.target)))
-        store(state, _views(self._state, states.bytes(order.target_state)))
+        source, target = parameters.bytes(order.source), parameters.bytes(order.target)
+        source_state = states.bytes(order.source_state)
+        target_state = states.bytes(order.target_state)
+        slots = [gradients.bytes(slot) for slot in order.gradients]
+        factors, rate = np.asarray(order.factors, np.float32), np.float32(order.rate)
+        for part_at, state_at, update in self._strips:
+            part, state = update(
+                _views(part_at, source),
+                _views(state_at, source_state),
+                [_views(part_at, slot) for slot in slots],
+                factors,
+                rate,
+            )
+            store(part, _views(part_at, target))
+            store(state, _views(state_at, target_state))
 
 
 def _views(pieces: list[Piece], slot: np.ndarray) -> list[np.ndarray]:
