@@ -180,6 +180,12 @@ def report(
             f"{ratio:.3f}{' MISSED' if is_off else ''}",
         )
     console.print(table)
+    rate = {tuple(cell): median(values) for cell, values in zip(CELLS, rates, strict=True)}
+    same = [(rate["async", 1, servers], rate["sync", 1, servers]) for servers in SERVERS]
+    noise = max(max(pair) / min(pair) for pair in same) - 1
+    console.print(
+        f"noise: one worker's async and sync, which are the same work, differ by {noise:.0%}"
+    )
     return missed
 
 
