@@ -17,7 +17,7 @@ from distvi.engines.local.messages import Computed
 
 def prepare(settings: dict[str, Any]) -> None:
     """Lay the fault in this process, if it is a worker or a server."""
-    lay = {"writing": _writing, "pushed": _pushed, "updating": _updating}.get(settings.get("fault"))
+    lay = {"writing": _writing, "pushed": _pushed, "updating": _updating}.get(settings.get("fault", ""))
     if lay is not None:
         lay(settings)
 

@@ -82,7 +82,6 @@ def test_every_gradient_is_accounted_for(settings, cache) -> None:
     measured = engine.measured
     assert measured["gradients_used"] == UPDATES
     assert sum(measured["staleness"]["histogram"].values()) == UPDATES
-    assert measured["staleness"]["max"] <= 4
     assert {span.what for span in engine.spans} >= {"compute", "push", "apply"}
     used = engine._transport.orders.used
     assert used <= 3  # of the orders that the end of the run has overtaken
