@@ -20,12 +20,19 @@ def local_engine(setup: Setup, *, scheme: str, workers: int, servers: int, last:
     Args:
         setup: The model, the data and the settings, as for any engine; ``batch_size`` is that of
             one worker.
-        scheme: async or sync.
+        scheme: async, async:2 (with so many orders at a time) or sync.
         workers: Pinned to a core each, one thread.
         servers: Parameter servers.
         last: Updates of the whole run; more than will be made.
     """
-    settings = EngineSettings(engine="local", scheme=scheme, workers=workers, servers=servers)
+    name, _, orders = scheme.partition(":")
+    settings = EngineSettings(
+        engine="local",
+        scheme=name,
+        scheme_options={"orders": int(orders)} if orders else {},
+        workers=workers,
+        servers=servers,
+    )
     params = setup.initial_params()
     problem, recipe = setup.problem(params), setup.recipe()
     return distributed.local_engine(

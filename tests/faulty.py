@@ -17,9 +17,9 @@ from distvi.engines.local.messages import Computed
 
 def prepare(settings: dict[str, Any]) -> None:
     """Lay the fault in this process, if it is a worker or a server."""
-    lay = {"writing": _writing, "pushed": _pushed, "updating": _updating}.get(settings.get("fault", ""))
-    if lay is not None:
-        lay(settings)
+    faults = {"writing": _writing, "pushed": _pushed, "updating": _updating}
+    if settings.get("fault") in faults:
+        faults[settings["fault"]](settings)
 
 
 def strike(settings: dict[str, Any]) -> None:
@@ -37,11 +37,11 @@ def _writing(settings: dict[str, Any]) -> None:
     """When half of a gradient, and nonsense, is in its slot."""
     push = worker.push
 
-    def half(gradient: np.ndarray, slot: np.ndarray) -> None:
+    def half(gradient: list[np.ndarray], slot: np.ndarray) -> bool:
         if not Path(settings["once"]).exists():
             slot[: len(slot) // 2] = np.nan
         strike(settings)
-        push(gradient, slot)
+        return push(gradient, slot)
 
     worker.push = half
 

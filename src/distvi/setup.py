@@ -21,7 +21,7 @@ from distvi.evaluation import Predictor
 from distvi.models import Batch, Model, build_model
 from distvi.runs.folder import Run
 
-DEFAULT_GRADIENTS = 5000  # a minute or less on a laptop for the models one meets first
+DEFAULT_GRADIENTS = 4000  # a minute or less on a laptop for the models one meets first
 DEFAULT_BATCH_SIZE = 200
 
 # The noise of update u has the key fold_in(run's key, u); these two lie beyond any update.

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -22,8 +23,8 @@ from distvi.protocol import Rules, StopRequested, initial_state
 from distvi.runs.recording import journal_file, trace_file
 from tests.tiny import MODEL, UPDATES, write_table
 
-TASK = {"batch_size": 16, "updates": UPDATES, "seed": 3, "target": "y", "model": MODEL}
-SETTINGS = TASK | {"engine": "mesh"}
+TASK: dict[str, Any] = {"batch_size": 16, "updates": UPDATES, "seed": 3, "target": "y", "model": MODEL}
+SETTINGS: dict[str, Any] = TASK | {"engine": "mesh"}
 NO_SPACE = os.strerror(errno.ENOSPC)
 
 

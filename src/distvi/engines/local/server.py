@@ -11,10 +11,11 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from distvi.engines.local.arena import SharedArray
+from distvi.engines.local.arena import SharedArray, Slots
 from distvi.engines.local.child import Assignment
 from distvi.engines.local.messages import Applied, Apply, Ready, receive, send
 from distvi.engines.local.parts import (
@@ -68,6 +69,7 @@ class Part:
     def __init__(self, parts: Parts, number: int, memory: Memory) -> None:
         self._memory = memory
         self._strips: list[Strip] = []
+        self._arrays: dict[Any, list[Any]] = {}
         states, _ = state_pieces(parts.shards)
         programs: dict[Any, Update] = {}
         for shard, state, server in zip(parts.shards.each, states, parts.servers, strict=True):
@@ -96,21 +98,35 @@ class Part:
     def apply(self, order: Apply) -> None:
         """Make an update: read one version, write the next."""
         parameters, gradients, states = self._memory
-        source, target = parameters.bytes(order.source), parameters.bytes(order.target)
-        source_state = states.bytes(order.source_state)
-        target_state = states.bytes(order.target_state)
-        slots = [gradients.bytes(slot) for slot in order.gradients]
-        factors, rate = np.asarray(order.factors, np.float32), np.float32(order.rate)
+        target, target_state = parameters.bytes(order.target), states.bytes(order.target_state)
+        factors, rate = jnp.asarray(order.factors, jnp.float32), jnp.float32(order.rate)
         for part_at, state_at, update in self._strips:
             part, state = update(
-                _views(part_at, source),
-                _views(state_at, source_state),
-                [_views(part_at, slot) for slot in slots],
+                self._read(parameters, order.source, part_at),
+                self._read(states, order.source_state, state_at),
+                [self._read(gradients, slot, part_at) for slot in order.gradients],
                 factors,
                 rate,
             )
             store(part, _views(part_at, target))
             store(state, _views(state_at, target_state))
+
+    def _read(self, slots: Slots, slot: int, pieces: list[Piece]) -> list[Any]:
+        """Arrays that XLA reads where they lie.
+
+        To hand a NumPy array over takes longer than to update a strip, so it is done once for each
+        slot: what JAX holds is the memory itself, whose content changes. Where it had to make a
+        copy, for the alignment's sake, NumPy's view is handed over each time.
+        """
+        key = (slots.descriptor, slot, pieces[0].start) if pieces else None
+        if key not in self._arrays:
+            views = _views(pieces, slots.bytes(slot))
+            arrays = [jax.device_put(view) for view in views]
+            self._arrays[key] = [
+                array if array.unsafe_buffer_pointer() == view.ctypes.data else view
+                for array, view in zip(arrays, views, strict=True)
+            ]
+        return self._arrays[key]
 
 
 def _views(pieces: list[Piece], slot: np.ndarray) -> list[np.ndarray]:
