@@ -23,7 +23,13 @@ from distvi.protocol import Rules, StopRequested, initial_state
 from distvi.runs.recording import journal_file, trace_file
 from tests.tiny import MODEL, UPDATES, write_table
 
-TASK: dict[str, Any] = {"batch_size": 16, "updates": UPDATES, "seed": 3, "target": "y", "model": MODEL}
+TASK: dict[str, Any] = {
+    "batch_size": 16,
+    "updates": UPDATES,
+    "seed": 3,
+    "target": "y",
+    "model": MODEL,
+}
 SETTINGS: dict[str, Any] = TASK | {"engine": "mesh"}
 NO_SPACE = os.strerror(errno.ENOSPC)
 
