@@ -9,11 +9,11 @@ import numpy as np
 
 UPDATES = 7
 MODEL = {"hidden_layers": 1, "width": 2, "features": 4, "test_samples": 2}
-TINY = (
+SMALL = (
     *(word for name, value in MODEL.items() for word in ("--set", f"model.{name}={value}")),
     *("--batch-size", "16", "--updates", str(UPDATES), "--seed", "3"),
-    *("--engine", "mesh"),
 )
+TINY = (*SMALL, "--engine", "mesh")
 
 
 class Answer(NamedTuple):

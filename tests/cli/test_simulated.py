@@ -7,9 +7,9 @@ import pytest
 
 from distvi.aggregation import sync
 from distvi.protocol import Commit, Rules, initial_state, read_line, replay
-from tests.tiny import TINY, UPDATES, Distvi
+from tests.tiny import SMALL, UPDATES, Distvi
 
-SIMULATED = ("--target", "y", *TINY, "--engine", "simulated")
+SIMULATED = ("--target", "y", *SMALL, "--engine", "simulated")
 
 
 def test_a_run_twice_gives_the_same_bytes(distvi: Distvi, numbers: Path) -> None:
