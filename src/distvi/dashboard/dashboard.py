@@ -72,7 +72,7 @@ class Dashboard(Silent):
         self._server = PageServer(self._address, self.state_json)
         self._server.start()
         self.url = self._server.address.url
-        print(f"distvi: dashboard at {self.url}", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"distvi: dashboard at {self.url}", file=sys.stderr, flush=True)
         return self
 
     def __exit__(self, kind: object = None, error: object = None, *exception: object) -> None:
