@@ -11,14 +11,15 @@ import optax
 import pytest
 
 from distvi.aggregation import Scheme, add, asynchronous, backup_workers, check_progress, ssp, sync
-from distvi.data import Examples, batch_indices
+from distvi.data import batch_indices
 from distvi.engines import Halted, Problem
 from distvi.engines.mesh import MeshEngine, devices
 from distvi.engines.simulated import CLUSTERS, Cluster, SimulatedEngine, cluster_of
 from distvi.parameters import PLACEMENTS, layout_of, make_shards, place
 from distvi.protocol import Rules
+from tests.linear import N, examples, loss, start
 
-N, UPDATES = 96, 50
+UPDATES = 50
 SLOW = cluster_of(
     {
         "gradient": {"overhead_s": 0.1, "jitter": {"kind": "pareto", "shape": 1.5}},
@@ -29,30 +30,15 @@ SLOW = cluster_of(
 )
 
 
-def start() -> dict[str, jax.Array]:
-    return {"w": jnp.zeros((3, 2)), "b": jnp.zeros(2), "log_sd": jnp.zeros(())}
-
-
-def loss(params, x, y, index, key):
-    def noise_of(i):
-        return jax.random.normal(jax.random.fold_in(key, i), (2,))
-
-    noise = jax.vmap(noise_of)(index)
-    f = x @ params["w"] + params["b"] + jnp.exp(params["log_sd"]) * noise
-    return N * ((y - f) ** 2).mean() - params["log_sd"]
-
-
 @pytest.fixture
 def problem(seed: int) -> Callable[..., Problem]:
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(N, 3)).astype(np.float32)
-    y = (x @ rng.normal(size=(3, 2)) + 0.3).astype(np.float32)
+    rows = examples(seed)
 
     def make(batch_size: int, optimizer: Any = None, **changes: Any) -> Problem:
         made = Problem(
             loss=loss,
             optimizer=optimizer or optax.adam(1e-2),
-            examples=Examples(x, y),
+            examples=rows,
             indices=lambda position, count: batch_indices(3, N, position, count),
             batch_size=batch_size,
             key=jax.random.key(seed),
