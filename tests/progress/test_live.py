@@ -21,6 +21,12 @@ def live(engine: Bare, width: int = 80) -> tuple[Live, Console]:
     return view, console
 
 
+def written(console: Console) -> str:
+    """What went to the terminal, without colours and movements."""
+    assert isinstance(console.file, io.StringIO)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
+
+
 def drawn(engine: Bare, width: int = 80) -> list[str]:
     view, console = live(engine, width)
     console.print(view.draw())
@@ -78,7 +84,7 @@ def test_incidents_stand_above_what_is_live() -> None:
     view, console = live(Scene())
     with view:
         view.warned("worker 1 [process 4711] was killed by SIGKILL")
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())  # type: ignore[attr-defined]
+    text = written(console)
     incident = "distvi: warning: worker 1 [process 4711] was killed by SIGKILL\n"
     before, after = text.split(incident)
     assert "computing       1,204  gradients" in before + after
