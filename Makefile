@@ -9,7 +9,7 @@ demo: setup  ## Train a deep Gaussian process on the digits, from nothing, in a 
 	$(BIN)/distvi train digits
 
 test: setup  ## Run the tests.
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 check: setup  ## Lint, format, types, import rules.
 	$(BIN)/ruff check

@@ -24,7 +24,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_table(tmp_path_factory.mktemp("data") / "numbers.csv")
 
 
-@pytest.fixture(scope="module", params=["mesh", "local"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("mesh", "local")],
+)
 def engine(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -82,8 +85,6 @@ def test_after_an_interruption(
     engine: str,
     number: signal.Signals,
 ) -> None:
-    if (engine, number) == ("local", signal.SIGTERM):
-        pytest.skip("SIGINT, which goes the same way, is enough for this engine")
     out = tmp_path / "run"
     assert signalled(table, out, seed, number, engine) == 128 + number
     summary = json.loads((out / "summary.json").read_text())
