@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from distvi.parameters import Placement
 from distvi.protocol import Cancel, Command, Commit, Event, Free, GradientArrived, State
 
 
@@ -54,6 +55,33 @@ class Record:
             "refused": self.refused,
             "cancelled": self.cancelled,
         }
+
+
+def summary_fields(
+    record: Record, placement: Placement, counts: Mapping[str, Any], batch_size: int
+) -> dict[str, Any]:
+    """What the parameter servers of every engine say of themselves in summary.json.
+
+    Args:
+        record: Of the gradients.
+        placement: What each server holds.
+        counts: Gradients ``pushed`` and parameters ``pulled``.
+        batch_size: Examples in a gradient.
+    """
+    return {
+        "servers": len(placement.parts),
+        "placement": placement.name,
+        "gradients_used": record.used,
+        "gradients_refused": record.refused,
+        "gradients_cancelled": record.cancelled,
+        "examples": record.used * batch_size,
+        "staleness": describe_staleness(record.staleness),
+        "bytes": {
+            "pushed": counts["pushed"] * sum(placement.bytes),
+            "pulled": counts["pulled"] * sum(placement.bytes),
+            "largest_server_share": placement.largest_share,
+        },
+    }
 
 
 def describe_staleness(histogram: Mapping[int, int]) -> dict[str, Any]:

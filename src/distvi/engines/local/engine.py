@@ -28,7 +28,7 @@ from distvi.engines.local.parts import memory_of, parts_of, state_pieces
 from distvi.engines.local.recipe import Recipe
 from distvi.engines.local.transport import Limits, LocalTransport
 from distvi.engines.local.watch import ServerNow, Snapshot, Watch, WorkerNow
-from distvi.engines.record import Record, describe_staleness
+from distvi.engines.record import Record, summary_fields
 from distvi.engines.timeline import Span
 from distvi.parameters import layout_of
 from distvi.protocol import Observer, Rules, initial_state
@@ -201,22 +201,10 @@ class LocalEngine:
     def measured(self) -> dict[str, Any]:
         """Its fields of summary.json."""
         counts, placement = self.counts, self._placement
-        return {
+        return summary_fields(self._record, placement, counts, self._batch_size) | {
             "clock": "wall",
             "workers": self._processes.workers,
-            "servers": self._processes.servers,
             "scheme": self._rules.scheme.name,
-            "placement": placement.name,
-            "gradients_used": self._record.used,
-            "gradients_refused": self._record.refused,
-            "gradients_cancelled": self._record.cancelled,
-            "examples": self.examples,
-            "staleness": describe_staleness(self._record.staleness),
-            "bytes": {
-                "pushed": counts["pushed"] * sum(placement.bytes),
-                "pulled": counts["pulled"] * sum(placement.bytes),
-                "largest_server_share": placement.largest_share,
-            },
             "processes_replaced": self._transport.replaced,
             "incidents": list(self.watch.incidents),
         }

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from distvi.engines.base import Halted, Params, Problem, TrainState
 from distvi.engines.memory import keep_freed_memory
-from distvi.engines.record import Record, describe_staleness
+from distvi.engines.record import Record, summary_fields
 from distvi.engines.simulated.cluster import Cluster
 from distvi.engines.timeline import Span
 from distvi.parameters import Flat, Shards, Snapshot, Store
@@ -226,22 +226,10 @@ class SimulatedEngine:
     def measured(self) -> dict[str, Any]:
         """Its fields of summary.json."""
         counts, placement = self.counts, self._laboratory.store.shards.placement
-        return {
+        return summary_fields(self._record, placement, counts, self._batch_size) | {
             "clock": "virtual",
             "workers": len(self._cluster.workers),
-            "servers": len(placement.parts),
             "scheme": self._rules.scheme.name,
-            "placement": placement.name,
-            "gradients_used": self._record.used,
-            "gradients_refused": self._record.refused,
-            "gradients_cancelled": self._record.cancelled,
-            "examples": self.examples,
-            "staleness": describe_staleness(self._record.staleness),
-            "bytes": {
-                "pushed": counts["pushed"] * sum(placement.bytes),
-                "pulled": counts["pulled"] * sum(placement.bytes),
-                "largest_server_share": placement.largest_share,
-            },
         }
 
     def advance(
