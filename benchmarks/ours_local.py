@@ -20,7 +20,7 @@ def local_engine(setup: Setup, *, scheme: str, workers: int, servers: int, last:
     Args:
         setup: The model, the data and the settings, as for any engine; ``batch_size`` is that of
             one worker.
-        scheme: async, async:2 (with so many orders at a time) or sync.
+        scheme: sync, async (as it is by default), or async:1 (with so many orders at a time).
         workers: Pinned to a core each, one thread.
         servers: Parameter servers.
         last: Updates of the whole run; more than will be made.

@@ -28,6 +28,10 @@ DEFAULT_SERVERS = 1
 PROCESSES_PER_CORE = 16
 """Of the engine `local`: more would do nothing but wait for one another."""
 
+AHEAD = {"async": 2}
+"""Orders that each of several workers of the engine `local` has at a time, by scheme: it is pointed
+to its next parameters while it computes, and so never waits for its own update."""
+
 UNUSABLE_LIMIT = 20
 """Gradients in a row that are not finite, of each worker, after which a run has failed."""
 
@@ -82,10 +86,18 @@ def prepare_deployment(settings: EngineSettings) -> Deployment:
     workers = settings.workers or DEFAULT_WORKERS[settings.engine]
     servers = DEFAULT_SERVERS if settings.servers is None else settings.servers
     limit = settings.unusable_limit or UNUSABLE_LIMIT * workers
-    written_out = {"workers": workers, "servers": servers, "unusable_limit": limit}
-    scheme = scheme_named(settings.scheme, workers, settings.scheme_options)
+    options = settings.scheme_options
     if settings.engine == "local":
         _check_machine(workers, servers)
+        if workers > 1 and settings.scheme in AHEAD:
+            options = {"orders": AHEAD[settings.scheme], **options}
+    scheme = scheme_named(settings.scheme, workers, options)
+    written_out = {
+        "workers": workers,
+        "servers": servers,
+        "scheme_options": options,
+        "unusable_limit": limit,
+    }
     return Deployment(
         settings=settings.model_copy(update=written_out),
         scheme=scheme,

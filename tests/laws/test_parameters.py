@@ -128,6 +128,26 @@ def test_parts_give_the_parameters_of_the_whole(name, optimizer, seed: int) -> N
     assert_same(sharded(shards, seed, 4), unsharded(hold(optimizer, until), seed, 4))
 
 
+@pytest.mark.parametrize("name", sorted(PLACEMENTS))
+def test_servers_that_are_joined_make_the_same_updates(name: str, seed: int) -> None:
+    several = shards_of(tree_of(seed), optax.adam(0.1), name, 3)
+    one = several.joined
+    assert (len(several.each), len(one.each)) == (3, 1)
+    results = []
+    for shards in (several, one):
+        flat = shards.layout.flatten(tree_of(seed))
+        states = shards.init(flat)
+        for gradient in gradients(seed, 3):
+            flat, states = jax.jit(shards.apply)(flat, states, shards.layout.flatten(gradient), 0.5)
+        results.append((flat, shards.gather(states)))
+    assert_same(*results)
+
+
+def test_servers_that_look_at_whole_tensors_are_not_joined(seed: int) -> None:
+    shards = shards_of(tree_of(seed), optimizers.build("muon", 0.1), "greedy", 3)
+    assert shards.joined is shards
+
+
 @pytest.mark.parametrize("name", ["round-robin", "greedy"])
 def test_whole_matrices_on_placements_by_tensor(name: str, seed: int) -> None:
     muon = optimizers.build("muon", 0.1)

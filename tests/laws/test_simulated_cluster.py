@@ -39,7 +39,16 @@ from distvi.engines.simulated.timeline import Timeline
 from distvi.engines.simulated.timing import time_rules
 from distvi.engines.timeline import Span, perfetto
 from distvi.errors import InputError
-from distvi.protocol import Command, Event, Outcome, Rules, State, drive, violations
+from distvi.protocol import (
+    Command,
+    Event,
+    GradientArrived,
+    Outcome,
+    Rules,
+    State,
+    drive,
+    violations,
+)
 
 SCHEMES = [
     sync(), sync(add), asynchronous(), asynchronous(orders=2), backup_workers(3),
@@ -110,6 +119,21 @@ def test_every_scheme_under_crashes_keeps_every_promise(scheme: Scheme) -> None:
     assert not broken
     assert all(earlier <= later for earlier, later in pairwise(times))
     assert 0 < run.computing_s <= run.present_s <= 4 * run.now_s
+
+
+def test_it_knows_which_gradient_arrives_next() -> None:
+    run = Cluster(cluster(workers={"speeds": [1, 1.7, 2.9]}), 3, [8, 8], batch_size=2)
+    assert run.upcoming() is None
+    expected, arrived = [], []
+
+    def look(now_s: float, event: Event, state: State, commands: tuple[Command, ...]) -> None:
+        if isinstance(event, GradientArrived):
+            arrived.append(event.ticket.key)
+            expected.append(run.upcoming())
+
+    drive(Rules(asynchronous(), updates=30), run, observers=(look,))
+    assert len(arrived) == 30
+    assert expected[:-1] == arrived[1:]
 
 
 def test_a_cluster_that_loses_all_workers_ends_with_the_reason() -> None:

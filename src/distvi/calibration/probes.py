@@ -228,6 +228,7 @@ def arranged_engine(setup: Setup, params: Any, arrangement: Arrangement) -> Loca
             "workers": arrangement.workers,
             "servers": arrangement.servers,
             "scheme": arrangement.scheme,
+            "scheme_options": {"orders": 1} if arrangement.scheme == "async" else {},
         }
     )
     training = config.training.model_copy(update={"batch_size": batch_size})

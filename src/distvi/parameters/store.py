@@ -40,6 +40,7 @@ class Store:
         version: int = 0,
     ) -> None:
         self.shards = shards
+        self._joined = shards = shards.joined
         states = jax.jit(shards.init)(flat) if opt_state is None else _scattered(shards, opt_state)
         self._version, self._flat, self._opt_states = version, flat, states
         self._held: dict[Key, Flat] = {}
@@ -59,7 +60,7 @@ class Store:
     def opt_state(self) -> optax.OptState:
         """The optimizer's state as an unsharded run has it."""
         copied = jax.tree.map(jnp.copy, self._opt_states)  # the next update uses its own up
-        return self.shards.gather(copied)
+        return self._joined.gather(copied)
 
     def pull(self) -> Snapshot:
         """The newest parameters, all of one version."""

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from distvi.engines.simulated.settings import ClusterSettings, SlowSpells
 from distvi.engines.simulated.timeline import NO_TIMELINE, Timeline
@@ -84,6 +84,19 @@ class Order:
         self.pulled_s = self.started_s = self.computed_s = self.arrives_s = now_s
         self.pieces_left = 0
         self.is_over = False
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Of the ticket that its gradient will have."""
+        return (self.worker.number, self.worker.incarnation, self.sequence)
+
+
+class Piece(NamedTuple):
+    """What one server gets of a gradient; ``last_s``: when its last byte can be there."""
+
+    order: Order
+    server: "Server"
+    last_s: float
 
 
 class Worker:
@@ -269,11 +282,11 @@ class Cluster:
         for turn in range(len(servers)):
             server = servers[(worker.number + turn) % len(servers)]
             ends_s = worker.sends.carry(begins_s, server.part_bytes)
-            piece = (order, server, ends_s + self._latency_s)
+            piece = Piece(order, server, ends_s + self._latency_s)
             self._at(begins_s + self._latency_s, self._reach, piece)
             begins_s = ends_s
 
-    def _reach(self, piece: tuple[Order, Server, float]) -> None:
+    def _reach(self, piece: Piece) -> None:
         """The first byte of a piece is at its server."""
         order, server, last_s = piece
         if order.is_over:
@@ -384,6 +397,15 @@ class Cluster:
         worker.joined_s = None
 
     # What can be asked of it
+
+    def upcoming(self) -> tuple[int, int, int] | None:
+        """The order whose gradient will be the next to arrive, as far as is known now."""
+        kinds = (self._reach, self._arrive)
+        for *_, what in sorted(entry for entry in self._queue if entry[2] in kinds):
+            order = what.order if isinstance(what, Piece) else what
+            if not order.is_over:
+                return order.key
+        return None
 
     @property
     def present_s(self) -> float:

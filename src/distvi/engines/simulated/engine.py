@@ -1,14 +1,15 @@
 """Training on the simulated cluster: time is virtual, every gradient is computed for real.
 
-A gradient is computed when it arrives, on the parameters that its worker was sent: those of
-cancelled orders are never computed, and workers of one version share its memory.
+A gradient is computed when it arrives, or as the next that will, on the parameters that its worker
+was sent. Those of cancelled orders are hardly ever computed, and workers of one version share its
+memory.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -68,6 +69,7 @@ class Laboratory:
         self._problem = problem
         self._next = [first_batch] * len(cluster.workers)
         self._tasks: dict[Key, Task] = {}
+        self._begun: dict[Key, tuple[Array, Flat, Array]] = {}
         self._values: dict[Key, float] = {}
         self._gradient = jax.jit(make_gradient(problem, store.shards))
 
@@ -78,10 +80,10 @@ class Laboratory:
             return None
         now_s, event = received
         if isinstance(event, GradientArrived):
-            event = self._compute(event)
+            event = self._arrived(event)
         elif isinstance(event, Left):
-            gone = (event.worker, event.incarnation)
-            self._tasks = {key: task for key, task in self._tasks.items() if key[:2] != gone}
+            for key in [key for key in self._tasks if key[:2] == (event.worker, event.incarnation)]:
+                self._abandon(key)
         return now_s, event
 
     def execute(self, command: Command) -> None:
@@ -99,30 +101,45 @@ class Laboratory:
             self.store.drop(command.ticket)
             self._values.pop(command.ticket.key, None)
         elif isinstance(command, Cancel):
-            self._tasks.pop((command.worker, command.incarnation, command.sequence), None)
+            self._abandon((command.worker, command.incarnation, command.sequence))
         elif isinstance(command, Stop):
             self.end = command.reason
         self.cluster.execute(command)
 
-    def _compute(self, event: GradientArrived) -> Event:
-        ticket, problem = event.ticket, self._problem
-        snapshot, number = self._tasks.pop(ticket.key)
-        size = problem.batch_size
-        begin = (number * len(self.cluster.workers) + ticket.worker) * size
-        index = problem.indices(begin, size)
-        x, y = problem.examples.take(index)
-        value, gradient, is_finite = self._gradient(
-            snapshot.flat, problem.key, np.uint32(number), x, y, index.astype(np.uint32)
-        )
-        if not is_finite:
+    def _abandon(self, key: Key) -> None:
+        self._tasks.pop(key, None)
+        self._begun.pop(key, None)
+
+    def _arrived(self, event: GradientArrived) -> Event:
+        """Its gradient; the next one is begun before this is waited for, so that nobody idles."""
+        ticket = event.ticket
+        value, gradient, total = self._begin(ticket.key)
+        del self._tasks[ticket.key], self._begun[ticket.key]
+        upcoming = self.cluster.upcoming()
+        if upcoming is not None:
+            self._begin(upcoming)
+        # The sum is had for nothing, but overflows where a gradient is huge.
+        if not (math.isfinite(total) or (np.isfinite(value) and np.isfinite(gradient).all())):
             return GradientUnusable(ticket)
         self.store.hold(ticket, gradient)
         self._values[ticket.key] = float(value)
         return event
 
+    def _begin(self, key: Key) -> tuple[Array, Flat, Array]:
+        """What ``make_gradient`` gives for a task, once; nobody waits for it here."""
+        if key not in self._begun:
+            problem, (snapshot, number) = self._problem, self._tasks[key]
+            begin = (number * len(self.cluster.workers) + key[0]) * problem.batch_size
+            index = problem.indices(begin, problem.batch_size)
+            x, y = problem.examples.take(index)
+            self._begun[key] = self._gradient(
+                snapshot.flat, problem.key, np.uint32(number), x, y, index.astype(np.uint32)
+            )
+        return self._begun[key]
+
 
 def make_gradient(problem: Problem, shards: Shards) -> Callable[..., tuple[Array, Flat, Array]]:
-    """``gradient(flat, key, step, x, y, index) -> (neg_elbo, gradient, whether all is finite)``."""
+    """``gradient(flat, key, step, x, y, index) -> (neg_elbo, gradient, the sum of all of it)``."""
 
     def gradient(
         flat: Flat, key: Array, step: Array, x: Array, y: Array, index: Array
@@ -131,7 +148,7 @@ def make_gradient(problem: Problem, shards: Shards) -> Callable[..., tuple[Array
         noise_key = jax.random.fold_in(key, step)
         value, tree = jax.value_and_grad(problem.loss)(params, x, y, index, noise_key)
         gradient = shards.layout.flatten(tree)
-        return value, gradient, jnp.isfinite(value) & jnp.isfinite(gradient).all()
+        return value, gradient, value + gradient.sum()
 
     return gradient
 
