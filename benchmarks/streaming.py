@@ -24,6 +24,7 @@ import distvi
 dataset, data_dir, updates, batch_size, out = sys.argv[1:]
 run = distvi.train(
     dataset, data_dir=data_dir, updates=int(updates), batch_size=int(batch_size), out=out,
+    engine="mesh",
     evaluate_every=int(updates), checkpoint_every=0, model={"test_samples": 1},
 )
 peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

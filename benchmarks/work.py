@@ -40,6 +40,11 @@ class Bench:
         self._gradient, _ = compile_gradient(self._problem, layout, self._batch(), "")
         self._version = 0
 
+    @property
+    def parameters(self) -> np.ndarray:
+        """The model's, in shared memory."""
+        return self._memory.parameters.floats(0)
+
     def _batch(self) -> Batch:
         number, size = next(self._numbers), self._problem.batch_size
         rows = self._problem.indices(number * size, size)
