@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from distvi.errors import InputError
@@ -53,8 +54,8 @@ class Layout:
         """The vector of a tree."""
         return jnp.concatenate([jnp.ravel(leaf) for leaf in self.structure.flatten_up_to(tree)])
 
-    def unflatten(self, flat: Float[Array, " size"]) -> PyTree:
-        """The tree of a vector; the inverse of `flatten`."""
+    def unflatten(self, flat: Float[Array | np.ndarray, " size"]) -> PyTree:
+        """The tree of a vector, JAX's or NumPy's; the inverse of `flatten`."""
         leaves = [flat[t.start : t.stop].reshape(t.shape) for t in self.tensors]
         return self.structure.unflatten(leaves)
 

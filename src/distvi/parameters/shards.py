@@ -6,6 +6,7 @@ works entry by entry it does not matter where a tensor ends: it gets its part in
 pieces as can be, which takes half the time.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -93,9 +94,9 @@ class Shard:
         def split(runs: Any) -> PyTree:
             if not isinstance(runs, Runs):
                 return runs
-            joined, ends = jnp.concatenate(runs), self._ends
+            joined, ends = np.concatenate([np.asarray(run) for run in runs]), self._ends
             cuts = np.cumsum([stop - start for start, stop in ends])[:-1]
-            return self._tree(jnp.split(joined, cuts))
+            return self._tree(np.split(joined, cuts))
 
         return jax.tree.map(split, state, is_leaf=lambda node: isinstance(node, Runs))
 
@@ -108,14 +109,14 @@ class Shard:
         def join(runs: Any) -> Any:
             if not isinstance(runs, Runs):
                 return next(leaves)
-            joined = jnp.concatenate([next(leaves).ravel() for _ in self.spans])
+            joined = np.concatenate([next(leaves).ravel() for _ in self.spans])
             cuts = np.cumsum([run.size for run in runs])[:-1]
-            return Runs(jnp.split(joined, cuts))
+            return Runs(np.split(joined, cuts))
 
         return jax.tree.map(join, like, is_leaf=lambda node: isinstance(node, Runs))
 
-    def _tree(self, pieces: list[Array]) -> PyTree:
-        leaves: list[Array | None] = [None] * len(self.layout.tensors)
+    def _tree(self, pieces: Sequence[Array | np.ndarray]) -> PyTree:
+        leaves: list[Array | np.ndarray | None] = [None] * len(self.layout.tensors)
         for span, piece in zip(self.spans, pieces, strict=True):
             tensor = self.layout.tensors[span.tensor]
             leaves[span.tensor] = piece.reshape(tensor.shape) if _whole(tensor, span) else piece
@@ -185,27 +186,31 @@ class Shards:
         return make_shards(self.layout, place("ranges", self.layout.sizes, 1), self.whole)
 
     def gather(self, opt_states: OptStates) -> optax.OptState:
-        """The state that an unsharded run would have: checkpoints do not depend on servers."""
-        pieces: dict[Any, list[Array]] = {}
+        """The state that an unsharded run would have: checkpoints do not depend on servers.
+
+        Its arrays are NumPy's, and may share memory with those that are given: nothing is compiled.
+        """
+        pieces: dict[Any, list[np.ndarray]] = {}
         for shard, opt_state in zip(self.each, opt_states, strict=True):
             for path, leaf in jax.tree_util.tree_leaves_with_path(shard.by_tensor(opt_state)):
-                pieces.setdefault(path, []).append(leaf)
+                pieces.setdefault(path, []).append(np.asarray(leaf))
 
-        def gathered(path: Any, like: Any) -> Array:
+        def gathered(path: Any, like: Any) -> np.ndarray:
             first = pieces[path][0]
             if first.shape == like.shape:  # a whole tensor, or a number that all servers share
                 return first
-            return jnp.concatenate(pieces[path]).reshape(like.shape)
+            return np.concatenate(pieces[path]).reshape(like.shape)
 
         like = jax.eval_shape(self.whole.init, self._params)
         return jax.tree_util.tree_map_with_path(gathered, like)
 
     def scatter(self, opt_state: optax.OptState) -> OptStates:
         """The parts of an unsharded run's state; the inverse of `gather`."""
-        whole = dict(jax.tree_util.tree_leaves_with_path(opt_state))
+        leaves = jax.tree_util.tree_leaves_with_path(opt_state)
+        whole = {path: np.asarray(leaf) for path, leaf in leaves}
         used: dict[Any, int] = {}
 
-        def scattered(path: Any, like: Any) -> Array:
+        def scattered(path: Any, like: Any) -> np.ndarray:
             leaf = whole[path]
             if leaf.shape == like.shape:
                 return leaf

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
@@ -59,7 +60,7 @@ class Store:
     @property
     def opt_state(self) -> optax.OptState:
         """The optimizer's state as an unsharded run has it."""
-        copied = jax.tree.map(jnp.copy, self._opt_states)  # the next update uses its own up
+        copied = jax.tree.map(np.array, self._opt_states)  # the next update uses its own up
         return self._joined.gather(copied)
 
     def pull(self) -> Snapshot:
@@ -113,7 +114,7 @@ def rates(parts: Lot) -> tuple[float, tuple[float, ...]]:
 
 
 def _scattered(shards: Shards, opt_state: optax.OptState) -> OptStates:
-    return jax.tree.map(jnp.copy, shards.scatter(opt_state))  # the first update uses them up
+    return jax.tree.map(jnp.array, shards.scatter(opt_state))  # the first update uses them up
 
 
 @jax.jit

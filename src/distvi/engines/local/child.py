@@ -58,8 +58,6 @@ def main() -> None:
     connection = Connection(int(sys.argv[1]))
     try:
         assignment = Assignment(*json.loads(connection.recv_bytes()))
-        if assignment.cores and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, assignment.cores)  # before JAX counts cores
         _run(connection, assignment)
     except (EOFError, ConnectionError):  # the main process has ended, or has no more use for us
         pass
@@ -94,6 +92,12 @@ def _run(connection: Connection, assignment: Assignment) -> None:
         from distvi.engines.local.server import serve
 
         serve(connection, assignment)
+
+
+def pin(cores: tuple[int, ...]) -> None:
+    """Run on these cores from now on, where there are any; the compiler had them all."""
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
 
 
 def _leave(status: int) -> None:

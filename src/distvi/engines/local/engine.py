@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -126,10 +125,12 @@ class LocalEngine:
     # The numbers
 
     def _write(self, params: Params, opt_state: Any) -> None:
-        flat = self._layout.flatten(params)
-        transport = self._transport
-        np.copyto(self._memory.parameters.floats(transport.versions.slot), np.asarray(flat))
-        shards = self._shards
+        layout, shards, transport = self._layout, self._shards, self._transport
+        flat = self._memory.parameters.floats(transport.versions.slot)
+        for tensor, leaf in zip(
+            layout.tensors, layout.structure.flatten_up_to(params), strict=True
+        ):
+            flat[tensor.start : tensor.stop] = np.ravel(leaf)
         states = jax.jit(shards.init)(flat) if opt_state is None else shards.scatter(opt_state)
         slot = self._memory.states.bytes(transport.state_slot)
         for pieces, state in zip(self._pieces, states, strict=True):
@@ -140,10 +141,10 @@ class LocalEngine:
     def state(self) -> TrainState:
         """The state after ``update`` updates."""
         transport = self._transport
-        flat = jnp.array(self._memory.parameters.floats(transport.versions.slot))
+        flat = np.array(self._memory.parameters.floats(transport.versions.slot))
         slot = self._memory.states.bytes(transport.state_slot)
         like = jax.eval_shape(self._shards.init, flat)
-        leaves = [[jnp.array(piece.view(slot)) for piece in own] for own in self._pieces]
+        leaves = [[np.array(piece.view(slot)) for piece in own] for own in self._pieces]
         states = tuple(
             jax.tree.unflatten(jax.tree.structure(tree), own)
             for tree, own in zip(like, leaves, strict=True)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from distvi.engines.local.arena import SharedArray, Slots
-from distvi.engines.local.child import Assignment
+from distvi.engines.local.child import Assignment, pin
 from distvi.engines.local.messages import Applied, Apply, Ready, receive, send
 from distvi.engines.local.parts import (
     Memory,
@@ -40,7 +40,9 @@ def serve(connection: Connection, assignment: Assignment) -> None:
     parts = parts_of(problem, layout_of(params), assignment)
     descriptors = (assignment.parameters, assignment.gradients, assignment.states)
     part = Part(parts, assignment.number, memory_of(parts.shards, *descriptors))
-    send(connection, Ready(part.compile(assignment.lot)))
+    compile_time_s = part.compile(assignment.lot)
+    pin(assignment.cores)
+    send(connection, Ready(compile_time_s))
     while True:
         message = receive(connection)
         assert isinstance(message, Apply)

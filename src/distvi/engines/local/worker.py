@@ -17,7 +17,7 @@ from jaxtyping import Array
 
 from distvi.engines.base import Problem
 from distvi.engines.local.arena import SharedArray, Slots
-from distvi.engines.local.child import Assignment
+from distvi.engines.local.child import Assignment, pin
 from distvi.engines.local.messages import (
     Abandon,
     Abandoned,
@@ -57,6 +57,7 @@ def work(connection: Connection, assignment: Assignment) -> None:
         return Batch(number, *problem.examples.take(index), index.astype(np.uint32))
 
     gradient, compile_time_s = compile_gradient(problem, layout, batch(0), assignment.cache)
+    pin(assignment.cores)
     parameters = Slots(4 * layout.size, assignment.parameters)
     gradients = Slots(4 * layout.size, assignment.gradients)
     with Prefetch(batch, assignment.first_batch, _BATCHES) as batches:

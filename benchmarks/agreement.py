@@ -1,0 +1,73 @@
+"""Processes against plain training: ``DISTVI_DATA=DIR python -m benchmarks.agreement``.
+
+Trains the same model twice from the same seed: with the engine `mesh`, and with two workers and one
+server of the engine `local` in lockstep, each on half of a batch. Both see the same examples and
+noise, so only rounding tells them apart. Prints by how much the parameters differ, tensor by
+tensor relative to its norm, and both test errors. The data are MNIST where ``DISTVI_DATA`` names
+a folder that has it, else the digits.
+"""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+import distvi
+from benchmarks.step import machine, print_goal
+from distvi.runs.folder import Run
+
+GOAL = 1e-4
+
+
+def train(out: Path, engine: str, batch_size: int, workers: int, updates: int) -> Run:
+    """A run of so many updates, with a checkpoint at its end."""
+    return distvi.train(
+        "mnist" if os.environ.get("DISTVI_DATA") else "digits",
+        engine=engine,
+        workers=workers,
+        batch_size=batch_size,
+        updates=updates,
+        evaluate_every=updates,
+        out=out,
+    )
+
+
+def differences(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Of each tensor: the norm of the difference over that of the first."""
+    return {
+        name: float(np.linalg.norm(other[name] - value) / np.linalg.norm(value))
+        for name, value in one.items()
+    }
+
+
+def main() -> None:
+    """Train and compare."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.agreement", description=__doc__)
+    parser.add_argument("--updates", type=int, default=200)
+    parser.add_argument("--batch-size", type=int, default=500, help="of each of two workers")
+    options = parser.parse_args()
+    console = Console(width=100)
+    console.print("{cpu}, {cores} cores, Python {python}".format(**machine()))
+    with tempfile.TemporaryDirectory() as folder:
+        mesh = train(Path(folder, "mesh"), "mesh", 2 * options.batch_size, 1, options.updates)
+        local = train(Path(folder, "local"), "local", options.batch_size, 2, options.updates)
+        found = differences(mesh.newest_checkpoint().params, local.newest_checkpoint().params)
+        for run in (mesh, local):
+            error_rate = run.summary["test"]["error_rate"]
+            console.print(
+                f"{run.config.engine.engine}: {error_rate:.2%} test error after {options.updates} "
+                "updates"
+            )
+    for name, value in found.items():
+        console.print(f"{name}: {value:.1e}")
+    worst = max(found, key=lambda name: found[name])
+    text = f"largest difference ({worst}) / {GOAL:g}"
+    print_goal(console, text, found[worst] / GOAL, 1.0, "at most")
+
+
+if __name__ == "__main__":
+    main()
