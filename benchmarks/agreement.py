@@ -17,29 +17,33 @@ import numpy as np
 from rich.console import Console
 
 import distvi
+from benchmarks import problem
+from benchmarks.ours import MODEL
 from benchmarks.step import machine, print_goal
 from distvi.runs.folder import Run
 
 GOAL = 1e-4
+_TINY = float(np.finfo(np.float32).tiny)
 
 
-def train(out: Path, engine: str, batch_size: int, workers: int, updates: int) -> Run:
-    """A run of so many updates, with a checkpoint at its end."""
+def train(out: Path, engine: str, *, batch_size: int, workers: int, **settings: float) -> Run:
+    """A run with a checkpoint at its end."""
     return distvi.train(
         "mnist" if os.environ.get("DISTVI_DATA") else "digits",
         engine=engine,
         workers=workers,
         batch_size=batch_size,
-        updates=updates,
-        evaluate_every=updates,
+        model=MODEL,
+        evaluate_every=0,
         out=out,
+        **settings,
     )
 
 
 def differences(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Of each tensor: the norm of the difference over that of the first."""
     return {
-        name: float(np.linalg.norm(other[name] - value) / np.linalg.norm(value))
+        name: float(np.linalg.norm(other[name] - value) / max(np.linalg.norm(value), _TINY))
         for name, value in one.items()
     }
 
@@ -49,12 +53,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.agreement", description=__doc__)
     parser.add_argument("--updates", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=500, help="of each of two workers")
+    parser.add_argument("--learning-rate", type=float, default=problem.LEARNING_RATE)
     options = parser.parse_args()
     console = Console(width=100)
     console.print("{cpu}, {cores} cores, Python {python}".format(**machine()))
     with tempfile.TemporaryDirectory() as folder:
-        mesh = train(Path(folder, "mesh"), "mesh", 2 * options.batch_size, 1, options.updates)
-        local = train(Path(folder, "local"), "local", options.batch_size, 2, options.updates)
+        both = {"updates": options.updates, "learning_rate": options.learning_rate}
+        size, out = options.batch_size, Path(folder)
+        mesh = train(out / "mesh", "mesh", batch_size=2 * size, workers=1, **both)
+        local = train(out / "local", "local", batch_size=size, workers=2, **both)
         found = differences(mesh.newest_checkpoint().params, local.newest_checkpoint().params)
         for run in (mesh, local):
             error_rate = run.summary["test"]["error_rate"]

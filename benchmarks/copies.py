@@ -16,19 +16,15 @@ class Copies(Work):
     def __init__(self) -> None:
         super().__init__(lot=1)
 
-    def prepare(self, batch: int) -> None:
-        super().prepare(batch)
-        shared = self._benches[batch].parameters  # as many bytes
-        self._there, self._back = Slots(shared.nbytes).floats(0), shared
-        self._own = np.ones_like(shared)
-
     def run(self, steps: int, batch: int) -> float:
+        back = self._benches[batch].parameters
+        there, own = Slots(back.nbytes).floats(0), np.ones_like(back)
         copying_s = 0.0
         for _ in range(steps):
             super().run(1, batch)
             begin_s = time.perf_counter()
-            np.copyto(self._there, self._own)
-            np.copyto(self._own, self._back)
+            np.copyto(there, own)
+            np.copyto(own, back)
             copying_s += time.perf_counter() - begin_s
         return copying_s
 
