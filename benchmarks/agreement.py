@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -26,7 +27,7 @@ GOAL = 1e-4
 _TINY = float(np.finfo(np.float32).tiny)
 
 
-def train(out: Path, engine: str, *, batch_size: int, workers: int, **settings: float) -> Run:
+def train(out: Path, engine: str, *, batch_size: int, workers: int, **settings: Any) -> Run:
     """A run with a checkpoint at its end."""
     return distvi.train(
         "mnist" if os.environ.get("DISTVI_DATA") else "digits",
@@ -58,7 +59,7 @@ def main() -> None:
     console = Console(width=100)
     console.print("{cpu}, {cores} cores, Python {python}".format(**machine()))
     with tempfile.TemporaryDirectory() as folder:
-        both = {"updates": options.updates, "learning_rate": options.learning_rate}
+        both: dict[str, Any] = {"updates": options.updates, "learning_rate": options.learning_rate}
         size, out = options.batch_size, Path(folder)
         mesh = train(out / "mesh", "mesh", batch_size=2 * size, workers=1, **both)
         local = train(out / "local", "local", batch_size=size, workers=2, **both)

@@ -96,6 +96,18 @@ def test_costs_without_noise_come_back(servers: int) -> None:
     assert found.machine.crowding == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("crowding", [0.0, 0.7])
+def test_what_servers_take_from_one_another_comes_back(crowding: float) -> None:
+    machine = {"machine": {"cores": 2, "server_crowding": crowding}}
+    costs = cluster_of(COSTS | machine, "test")
+    more = [each._replace(servers=servers) for each in ARRANGEMENTS[:2] for servers in (2, 3)]
+    found = fit(observed(costs, [*ARRANGEMENTS, *more]), SIZE, cores=2)
+    assert found.machine is not None
+    assert found.machine.server_crowding == pytest.approx(crowding)
+    assert found.servers.apply_s_per_byte == pytest.approx(1e-9)
+    assert found.servers.combine_s_per_byte == pytest.approx(2e-10)
+
+
 def test_jitter_and_mean_of_random_times_come_back() -> None:
     """Within what so many draws can tell: a few standard errors of each."""
     gradient = COSTS["gradient"] | {"jitter": {"kind": "lognormal", "sigma": 0.1}}
@@ -215,6 +227,12 @@ def test_more_workers_than_cores_take_turns() -> None:
 def test_crowding_is_of_the_workers_that_have_a_core() -> None:
     assert seconds({"cores": 2, "crowding": 0.25}, 2, 1) == pytest.approx(6.0, rel=0.03)
     assert seconds({"cores": 2, "crowding": 0.25}, 4, 1) == pytest.approx(11.0, rel=0.03)
+
+
+def test_crowding_is_of_the_servers_at_work() -> None:
+    crowded = {"cores": 2, "server_crowding": 0.5}  # half a second each, and a quarter more
+    assert seconds(crowded, 2, 2) == pytest.approx(4.75, rel=0.03)
+    assert seconds(crowded, 2, 1) == pytest.approx(5.0, rel=0.03)
 
 
 def test_interference_is_what_workers_lose_to_a_server() -> None:

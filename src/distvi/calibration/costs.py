@@ -1,13 +1,14 @@
 """From observed times to what a simulated cluster costs."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from distvi.calibration.observations import Interplay, Observation, typical
+from distvi.calibration.observations import Arrangement, Interplay, Observation, typical
 from distvi.engines.simulated import ClusterSettings, cluster_of
 from distvi.engines.simulated.settings import MachineSettings
 
@@ -24,7 +25,8 @@ def fit(
 
     Args:
         observations: Of at least two batch sizes. Where there are several workers, one of them
-            alone is needed as well, with a batch size that they have too.
+            alone is needed as well, with a batch size that they have too; and another number of
+            servers, to tell what these take from one another.
         size_bytes: Of all parameters.
         cores: Of the machine; None: the workers need none of them.
         interplays: Of arrangements that were observed in lockstep, too.
@@ -34,6 +36,7 @@ def fit(
         machine = MachineSettings(
             cores=cores,
             crowding=_crowding(observations, cores),
+            server_crowding=_server_crowding(observations, cores),
             interference=_interference(observations, interplays),
         )
     transfer_s = typical([time_s for each in observations for time_s in each.transfers_s])
@@ -67,6 +70,25 @@ def _crowding(observations: Sequence[Observation], cores: int) -> float:
         if at_work > 1 and batch_size in alone:
             ratio = each.gradient_s / alone[batch_size].gradient_s * at_work / workers
             found.append((ratio - 1) / (at_work - 1))
+    return max(0.0, float(np.mean(found))) if found else 0.0
+
+
+def _server_crowding(observations: Sequence[Observation], cores: int) -> float:
+    """How much longer a server takes for its bytes for each other that is at work."""
+    machine = MachineSettings(cores=cores)
+    per_byte: dict[Arrangement, dict[int, float]] = defaultdict(dict)  # by servers; in any unit
+    for each in observations:
+        workers, servers, *_ = each.arrangement
+        speed = machine.server_speed(workers, 0, servers)
+        of_one = each.arrangement._replace(servers=1)
+        per_byte[of_one][servers] = typical(each.updates_s) * speed * servers
+    found = []
+    for times in per_byte.values():
+        for few, many in pairwise(sorted(times)):
+            ratio, others = times[many] / times[few], min(few, cores) - 1
+            more = min(many, cores) - 1 - ratio * others
+            if more > 0:
+                found.append((ratio - 1) / more)
     return max(0.0, float(np.mean(found))) if found else 0.0
 
 

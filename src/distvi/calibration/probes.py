@@ -51,11 +51,12 @@ class Calibration:
     @property
     def what(self) -> str:
         """What was measured, in words."""
-        workers, servers, *_ = max(each.arrangement for each in self.observations)
+        workers = max(each.arrangement.workers for each in self.observations)
+        servers = sorted({each.arrangement.servers for each in self.observations})
         sizes = [each.arrangement.batch_size for each in self.observations]
         return (
-            f"{self.dataset} with {workers} worker{'s' * (workers > 1)}, {servers} "
-            f"server{'s' * (servers > 1)} and batches of {min(sizes)} to {max(sizes)}"
+            f"{self.dataset} with {workers} worker{'s' * (workers > 1)}, "
+            f"{' or '.join(map(str, servers))} server{'s' * (servers[-1] > 1)} and batches of {min(sizes)} to {max(sizes)}"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -146,6 +147,7 @@ def arrangements(setup: Setup) -> list[Arrangement]:
     largest = min(_RATIO * max(setup.batch_size, _RATIO), examples)
     middle, smallest = largest // _RATIO, largest // _RATIO**2
     found = [Arrangement(workers, servers, size) for size in (smallest, middle, largest)]
+    found.append(Arrangement(workers, 2 if servers == 1 else 1, middle))
     if workers > 1:
         found += [Arrangement(1, servers, middle), Arrangement(workers, servers, smallest, "async")]
     return found

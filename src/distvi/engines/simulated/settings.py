@@ -137,6 +137,10 @@ class MachineSettings(Settings):
         default=0.0,
         description="Of a gradient's time: what each other worker at work adds to it, as a share.",
     )
+    server_crowding: Rate = Field(
+        default=0.0,
+        description="Of an update's time: what each other server at work adds to it, as a share.",
+    )
     interference: float = Field(
         default=0.0,
         ge=0,
@@ -158,6 +162,11 @@ class MachineSettings(Settings):
             computing: How many of them compute meanwhile.
             servers: How many make the update at once.
         """
+        crowd = min(servers, self.cores) - 1
+        return self._share(workers, computing, servers) / (1 + self.server_crowding * crowd)
+
+    def _share(self, workers: int, computing: int, servers: int) -> float:
+        """Of a core, that each server has."""
         if workers < self.cores:
             return min(1.0, (self.cores - workers) / servers)
         return min(1.0, self.cores / (computing + servers))
@@ -166,7 +175,7 @@ class MachineSettings(Settings):
         """Share of that time that each worker loses which computes meanwhile."""
         if workers < self.cores:
             return 0.0
-        return max(self.interference, 1 - self.server_speed(workers, computing, servers))
+        return max(self.interference, 1 - self._share(workers, computing, servers))
 
 
 class ClusterSettings(Settings):
