@@ -19,9 +19,8 @@ def test_a_measured_machine_is_a_cluster_to_train_on(
     monkeypatch.setattr(probes, "_ROUND_S", 0.01)
     answer = distvi("calibrate", *SMALL, "--workers", 1, "--batch-size", 16, "--json")
     assert answer.status == 0, answer.err
-    assert "digits with 1 worker, 1 or 2 servers and batches of 8 to 32 written to cluster.toml" in (
-        " ".join(answer.err.split())
-    )
+    what = "digits with 1 worker, 1 or 2 servers and batches of 8 to 32 written to cluster.toml"
+    assert what in " ".join(answer.err.split())
     content = json.loads(answer.out)
     costs = cluster_named("cluster.toml")
     assert content["cluster"]["gradient"] == costs.gradient.model_dump()

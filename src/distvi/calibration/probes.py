@@ -56,7 +56,8 @@ class Calibration:
         sizes = [each.arrangement.batch_size for each in self.observations]
         return (
             f"{self.dataset} with {workers} worker{'s' * (workers > 1)}, "
-            f"{' or '.join(map(str, servers))} server{'s' * (servers[-1] > 1)} and batches of {min(sizes)} to {max(sizes)}"
+            f"{' or '.join(map(str, servers))} server{'s' * (servers[-1] > 1)} and "
+            f"batches of {min(sizes)} to {max(sizes)}"
         )
 
     def as_json(self) -> dict[str, Any]:
