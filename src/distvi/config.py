@@ -145,7 +145,8 @@ class EngineSettings(Settings):
         description=f"How gradients are collected: {', '.join(SCHEMES)}; mesh: sync alone.",
     )
     scheme_options: dict[str, int | str] = Field(
-        default={}, description="The scheme's own numbers: --scheme-options.n 96"
+        default={},
+        description="The scheme's own numbers: --scheme-options.n 96 (local: 2 orders for async).",
     )
     placement: str = Field(
         default="ranges",

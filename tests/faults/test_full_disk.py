@@ -90,7 +90,7 @@ def names(run: Path) -> set[Path]:
     return {path.relative_to(run) for path in run.rglob("*")}
 
 
-@pytest.mark.parametrize("engine", ["mesh", "simulated"])
+@pytest.mark.parametrize("engine", ["mesh", "simulated", "local"])
 def test_a_disk_that_is_full_for_a_while(
     disk: Disk, table: Path, tmp_path: Path, engine: str
 ) -> None:
@@ -161,6 +161,16 @@ def test_a_folder_of_checkpoints_that_cannot_be_written_for_a_while(
         f"cannot write {w}: {reason}; there is no checkpoint" for w in where
     ]
     is_like(out, undisturbed)
+
+
+def test_processes_do_not_mind_a_folder_of_checkpoints_that_was_removed(
+    table: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    progress = Events({4: lambda: shutil.rmtree(folder)})
+    run = api.train(table, out=tmp_path / "run", progress=progress, engine="local", **TASK)
+    assert (run.summary["status"], progress.warnings) == ("done", [])
+    assert run.newest_checkpoint().update == UPDATES
 
 
 def test_a_run_folder_that_was_removed(table: Path, tmp_path: Path) -> None:
