@@ -13,6 +13,8 @@ from tests import linear
 
 UPDATES = 50
 
+pytestmark = pytest.mark.xdist_group("equivalence of processes")  # they share compiled programs
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:

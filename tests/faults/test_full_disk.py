@@ -33,6 +33,8 @@ TASK: dict[str, Any] = {
 SETTINGS: dict[str, Any] = TASK | {"engine": "mesh"}
 NO_SPACE = os.strerror(errno.ENOSPC)
 
+pytestmark = pytest.mark.xdist_group("full disk")  # they share a run
+
 
 class Events(Silent):
     """Does something after some updates; remembers the warnings."""

@@ -22,6 +22,8 @@ from tests import linear
 
 UPDATES = 50
 
+pytestmark = pytest.mark.xdist_group("faults of processes")  # they share compiled programs
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -13,6 +13,8 @@ from tests.theory.timings import BANDWIDTH, TENSORS
 
 Runs = dict[str, SimpleNamespace]
 
+pytestmark = pytest.mark.xdist_group("theory")  # they share simulations
+
 
 @pytest.fixture(scope="session")
 def runs() -> Runs:
