@@ -92,12 +92,7 @@ def prepare_deployment(settings: EngineSettings) -> Deployment:
         if workers > 1 and settings.scheme in AHEAD:
             options = {"orders": AHEAD[settings.scheme], **options}
     scheme = scheme_named(settings.scheme, workers, options)
-    written_out = {
-        "workers": workers,
-        "servers": servers,
-        "scheme_options": options,
-        "unusable_limit": limit,
-    }
+    written_out = {"workers": workers, "servers": servers, "unusable_limit": limit}
     return Deployment(
         settings=settings.model_copy(update=written_out),
         scheme=scheme,

@@ -10,7 +10,16 @@ import numpy as np
 import optax
 import pytest
 
-from distvi.aggregation import Scheme, add, asynchronous, backup_workers, check_progress, ssp, sync
+from distvi.aggregation import (
+    Scheme,
+    add,
+    asynchronous,
+    backup_workers,
+    check_progress,
+    k_sync,
+    ssp,
+    sync,
+)
 from distvi.data import batch_indices
 from distvi.engines import Halted, Problem
 from distvi.engines.mesh import MeshEngine, devices
@@ -20,6 +29,7 @@ from distvi.protocol import Rules
 from tests.linear import N, examples, loss, start
 
 UPDATES = 50
+HELD = {"w": 0, "b": 30, "log_sd": 10}  # so that servers are not joined into one
 SLOW = cluster_of(
     {
         "gradient": {"overhead_s": 0.1, "jitter": {"kind": "pareto", "shape": 1.5}},
@@ -93,7 +103,7 @@ def test_synchronous_workers_are_one_worker_with_a_larger_batch(problem) -> None
 
 
 def test_one_asynchronous_worker_is_plain_training(problem) -> None:
-    held = problem(8, hold_until={"w": 0, "b": 30, "log_sd": 10})
+    held = problem(8, hold_until=HELD)
     values, state = trained(simulated(held, asynchronous(), workers=1, servers=2))
     mesh_values, mesh_state = mesh(held)
     assert_close(values, mesh_values, 1e-6)
@@ -112,10 +122,24 @@ def test_servers_and_placement_change_time_but_no_parameter(problem) -> None:
         }
     )
     scheme = asynchronous()
-    _, one = trained(simulated(problem(4), scheme, workers=3, costs=costs))
-    for placement, servers in zip(PLACEMENTS, (2, 3, 2), strict=True):
-        engine = simulated(problem(4), scheme, 3, servers=servers, placement=placement, costs=costs)
-        assert_close(trained(engine)[1], one, 1e-6)
+    for made in (problem(4), problem(4, hold_until=HELD)):  # from joined servers, and from several
+        _, one = trained(simulated(made, scheme, workers=3, costs=costs))
+        for placement, servers in zip(PLACEMENTS, (2, 3, 2), strict=True):
+            engine = simulated(made, scheme, 3, servers=servers, placement=placement, costs=costs)
+            assert_close(trained(engine)[1], one, 1e-6)
+
+
+def test_gradients_of_cancelled_orders_are_never_computed(problem, monkeypatch) -> None:
+    engine = simulated(problem(4), k_sync(2), workers=4)
+    gradient, computed = engine._laboratory._gradient, []
+
+    def counted(*inputs: Any) -> Any:
+        computed.append(inputs)
+        return gradient(*inputs)
+
+    monkeypatch.setattr(engine._laboratory, "_gradient", counted)
+    trained(engine)
+    assert len(computed) == engine.counts["pushed"] == 2 * UPDATES < engine.counts["pulled"]
 
 
 def test_backup_without_backups_is_sync(problem) -> None:
@@ -143,13 +167,15 @@ def test_the_course_does_not_depend_on_how_it_is_cut(problem) -> None:
     assert parts.measured == whole.measured
 
 
-def test_sync_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(problem) -> None:
-    _, whole = trained(simulated(problem(4), sync(), workers=3, servers=2))
-    first = simulated(problem(4), sync(), workers=3, servers=2)
+@pytest.mark.parametrize("hold_until", [None, HELD])
+def test_sync_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(problem, hold_until) -> None:
+    made = problem(4, hold_until=hold_until)
+    _, whole = trained(simulated(made, sync(), workers=3, servers=2))
+    first = simulated(made, sync(), workers=3, servers=2)
     first.advance(17)
     params, opt_state = first.state
     rest = simulated(
-        problem(4), sync(), 3, servers=3, placement="greedy",
+        made, sync(), 3, servers=3, placement="greedy",
         params=params, opt_state=opt_state, update=17, counts=first.counts,
     )  # fmt: skip
     assert_close(trained(rest)[1], whole, 1e-6)

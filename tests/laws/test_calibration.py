@@ -17,6 +17,8 @@ from distvi.calibration import (
     fit,
     write,
 )
+from distvi.calibration.probes import arrangements, prepare_probes
+from distvi.config import resolve
 from distvi.engines.simulated import Cluster, ClusterSettings, cluster_named, cluster_of, time_rules
 from distvi.engines.timeline import Span
 from distvi.errors import InputError
@@ -106,6 +108,15 @@ def test_what_servers_take_from_one_another_comes_back(crowding: float) -> None:
     assert found.machine.server_crowding == pytest.approx(crowding)
     assert found.servers.apply_s_per_byte == pytest.approx(1e-9)
     assert found.servers.combine_s_per_byte == pytest.approx(2e-10)
+
+
+@pytest.mark.parametrize(("optimizer", "servers"), [("adam", {1, 2}), ("muon", {1})])
+def test_other_servers_are_measured_where_the_optimizer_can_have_them(
+    optimizer: str, servers: set[int]
+) -> None:
+    settings = {"engine": "local", "optimizer": optimizer, "model": {"width": 2, "features": 4}}
+    found = arrangements(prepare_probes(resolve("digits", settings=settings)))
+    assert {each.servers for each in found} == servers
 
 
 def test_jitter_and_mean_of_random_times_come_back() -> None:

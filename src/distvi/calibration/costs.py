@@ -85,10 +85,11 @@ def _server_crowding(observations: Sequence[Observation], cores: int) -> float:
     found = []
     for times in per_byte.values():
         for few, many in pairwise(sorted(times)):
-            ratio, others = times[many] / times[few], min(few, cores) - 1
-            more = min(many, cores) - 1 - ratio * others
-            if more > 0:
-                found.append((ratio - 1) / more)
+            at_work, more_at_work = min(few, cores), min(many, cores)
+            ratio = times[many] / times[few]
+            others = more_at_work - 1 - ratio * (at_work - 1)
+            if more_at_work > at_work and others > 0:
+                found.append((ratio - 1) / others)
     return max(0.0, float(np.mean(found))) if found else 0.0
 
 

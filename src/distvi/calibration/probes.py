@@ -23,7 +23,7 @@ from distvi.engines.local import LocalEngine
 from distvi.engines.local.crew import cores, gpus
 from distvi.engines.simulated import ClusterSettings
 from distvi.errors import InputError, RunFailed
-from distvi.parameters import layout_of
+from distvi.parameters import layout_of, make_shards, place
 from distvi.runs.files import replace_bytes
 from distvi.setup import Setup, prepare
 
@@ -101,8 +101,8 @@ def calibrate(config: RunConfig) -> Calibration:
 
     Args:
         config: Of a run with the local engine. Three batch sizes around its own are measured, with
-            its numbers of workers and servers; and one worker alone. Its scheme and its length do
-            not matter.
+            its numbers of workers and servers; and one worker alone, and another number of
+            servers where the optimizer can have that. Its scheme and its length do not matter.
 
     Raises:
         InputError: see `distvi.setup.prepare`; or another engine, or too few examples.
@@ -148,7 +148,9 @@ def arrangements(setup: Setup) -> list[Arrangement]:
     largest = min(_RATIO * max(setup.batch_size, _RATIO), examples)
     middle, smallest = largest // _RATIO, largest // _RATIO**2
     found = [Arrangement(workers, servers, size) for size in (smallest, middle, largest)]
-    found.append(Arrangement(workers, 2 if servers == 1 else 1, middle))
+    others = 2 if servers == 1 else 1
+    if not gpus() and _can_have(setup, others):
+        found.append(Arrangement(workers, others, middle))
     if workers > 1:
         found += [Arrangement(1, servers, middle), Arrangement(workers, servers, smallest, "async")]
     return found
@@ -202,7 +204,24 @@ def probing(setup: Setup) -> Iterator[list[Probe]]:
 
 def size_of(setup: Setup) -> int:
     """Number of parameters."""
-    return layout_of(jax.eval_shape(setup.model.init, jax.random.key(0))).size
+    return layout_of(_shapes(setup)).size
+
+
+def _shapes(setup: Setup) -> Any:
+    return jax.eval_shape(setup.model.init, jax.random.key(0))
+
+
+def _can_have(setup: Setup, servers: int) -> bool:
+    """Whether the optimizer can work in so many parts: some need whole tensors, or all of them."""
+    assert setup.deployment is not None
+    shapes = _shapes(setup)
+    layout, problem = layout_of(shapes), setup.problem(shapes)
+    try:
+        placement = place(setup.deployment.settings.placement, layout.sizes, servers)
+        make_shards(layout, placement, problem.optimizer, problem.hold_until)
+    except InputError:
+        return False
+    return True
 
 
 def conclude(setup: Setup, probes: Sequence[Probe]) -> Calibration:

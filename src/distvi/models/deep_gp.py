@@ -142,7 +142,7 @@ class DeepGP(SampledModel):
     def hold_until(self, params: Params) -> Params:
         """Number of updates for which each parameter keeps its initial value."""
 
-        def updates(path: tuple[Any, ...], _: Array) -> int:
+        def updates(path: tuple[Any, ...], _: object) -> int:
             names = {entry.key for entry in path}
             if "omega" in names:
                 return self.settings.freeze_omega

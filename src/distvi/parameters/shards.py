@@ -177,9 +177,9 @@ class Shards:
 
     @cached_property
     def joined(self) -> "Shards":
-        """The same updates from fewer servers, where it makes no difference who holds an entry.
+        """The same updates from one server, where it makes no difference who holds an entry.
 
-        For numbers that all lie in one process: one server spares cutting and joining them.
+        For numbers that all lie in one process: it spares cutting and joining them.
         """
         if len(self.each) == 1 or not all(shard.by_entry for shard in self.each):
             return self

@@ -95,7 +95,10 @@ def _run(connection: Connection, assignment: Assignment) -> None:
 
 
 def pin(cores: tuple[int, ...]) -> None:
-    """Run on these cores from now on, where there are any; the compiler had them all."""
+    """Keep this thread, which computes, and those that it starts from now on to these cores.
+
+    Where there are any. The compiler's threads, which have nothing to do any more, had them all.
+    """
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
 

@@ -206,6 +206,7 @@ class LocalEngine:
             "clock": "wall",
             "workers": self._processes.workers,
             "scheme": self._rules.scheme.name,
+            "orders": self._rules.scheme.pacing.orders,
             "processes_replaced": self._transport.replaced,
             "incidents": list(self.watch.incidents),
         }

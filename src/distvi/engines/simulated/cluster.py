@@ -400,12 +400,12 @@ class Cluster:
 
     def upcoming(self) -> tuple[int, int, int] | None:
         """The order whose gradient will be the next to arrive, as far as is known now."""
-        kinds = (self._reach, self._arrive)
-        for *_, what in sorted(entry for entry in self._queue if entry[2] in kinds):
+        next_s, upcoming = math.inf, None
+        for time_s, _, _, what in self._queue:
             order = what.order if isinstance(what, Piece) else what
-            if not order.is_over:
-                return order.key
-        return None
+            if isinstance(order, Order) and not order.is_over and time_s < next_s:
+                next_s, upcoming = time_s, order
+        return None if upcoming is None else upcoming.key
 
     @property
     def present_s(self) -> float:

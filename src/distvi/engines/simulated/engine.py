@@ -1,8 +1,8 @@
 """Training on the simulated cluster: time is virtual, every gradient is computed for real.
 
-A gradient is computed when it arrives, or as the next that will, on the parameters that its worker
-was sent. Those of cancelled orders are hardly ever computed, and workers of one version share its
-memory.
+A gradient is computed when it arrives, or just before, as the next that will, on the parameters
+that its worker was sent. Those of orders that a scheme cancels are never computed, and workers of
+one version share its memory.
 """
 
 import math
@@ -32,6 +32,7 @@ from distvi.protocol import (
     Rules,
     SendParameters,
     Stop,
+    Stragglers,
     drive,
     initial_state,
 )
@@ -59,14 +60,19 @@ class Laboratory:
         cluster: The times.
         store: The parameters.
         first_batch: Of every worker.
+        ahead: Whether the next gradient is begun before the present one is waited for, so that
+            the processor does not idle meanwhile. In vain where the scheme cancels its order then.
     """
 
-    def __init__(self, problem: Problem, cluster: Cluster, store: Store, first_batch: int) -> None:
+    def __init__(
+        self, problem: Problem, cluster: Cluster, store: Store, first_batch: int, *, ahead: bool
+    ) -> None:
         self.cluster, self.store = cluster, store
         self.neg_elbos: list[float] = []
         """Of each update, the mean over its gradients."""
         self.end = ""
         self._problem = problem
+        self._ahead = ahead
         self._next = [first_batch] * len(cluster.workers)
         self._tasks: dict[Key, Task] = {}
         self._begun: dict[Key, tuple[Array, Flat, Array]] = {}
@@ -74,7 +80,7 @@ class Laboratory:
         self._gradient = jax.jit(make_gradient(problem, store.shards))
 
     def receive(self) -> tuple[float, Event] | None:
-        """The cluster's next event; a gradient is computed as it arrives."""
+        """The cluster's next event; a gradient has been computed when it arrives."""
         received = self.cluster.receive()
         if received is None:
             return None
@@ -111,11 +117,10 @@ class Laboratory:
         self._begun.pop(key, None)
 
     def _arrived(self, event: GradientArrived) -> Event:
-        """Its gradient; the next one is begun before this is waited for, so that nobody idles."""
         ticket = event.ticket
         value, gradient, total = self._begin(ticket.key)
         del self._tasks[ticket.key], self._begun[ticket.key]
-        upcoming = self.cluster.upcoming()
+        upcoming = self.cluster.upcoming() if self._ahead else None
         if upcoming is not None:
             self._begin(upcoming)
         # The sum is had for nothing, but overflows where a gradient is huge.
@@ -194,7 +199,8 @@ class SimulatedEngine:
         self._rules, self._cluster, self._batch_size = rules, cluster, problem.batch_size
         store = Store(shards, shards.layout.flatten(params), opt_state, update)
         first_batch = self._record.used // len(cluster.workers)
-        self._laboratory = Laboratory(problem, cluster, store, first_batch)
+        ahead = rules.scheme.stragglers is Stragglers.FINISH
+        self._laboratory = Laboratory(problem, cluster, store, first_batch, ahead=ahead)
         self._state = initial_state(rules, version=update, examples=self.examples)
 
     @property
@@ -247,6 +253,7 @@ class SimulatedEngine:
             "clock": "virtual",
             "workers": len(self._cluster.workers),
             "scheme": self._rules.scheme.name,
+            "orders": self._rules.scheme.pacing.orders,
         }
 
     def advance(
