@@ -12,6 +12,13 @@ from tests.tiny import TINY, Answer, Distvi, write_table
 __all__ = ["compile_once"]  # the runs of these tests have a few programs in common
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests on finished runs in one process, which makes these runs once."""
+    for item in items:
+        if {"finished", "classifier"} & {*getattr(item, "fixturenames", ())}:
+            item.add_marker(pytest.mark.xdist_group("finished runs"))
+
+
 @pytest.fixture
 def distvi(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

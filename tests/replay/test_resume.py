@@ -14,7 +14,7 @@ import pytest
 from distvi import api
 from tests.tiny import MODEL, write_table
 
-UPDATES = 400
+UPDATES = 200
 EVERY = {"evaluate_every": 20, "checkpoint_every": 30}
 SETTINGS = {"updates": UPDATES, "batch_size": 16, "target": "y", "schedule": "cosine", **EVERY}
 
