@@ -12,6 +12,7 @@ from tests.tiny import TINY, Answer, Distvi, write_table
 __all__ = ["compile_once"]  # the runs of these tests have a few programs in common
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests on finished runs in one process, which makes these runs once."""
     for item in items:
