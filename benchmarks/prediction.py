@@ -193,7 +193,7 @@ def main() -> None:
     """Measure, predict and compare."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction", description=__doc__)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[200, 1000])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, help="write the costs there")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write every number there")
     options = parser.parse_args()
