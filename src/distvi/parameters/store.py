@@ -1,19 +1,22 @@
 """The servers of one process: versions of the parameters, and gradients under their tickets."""
 
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from distvi.errors import RunFailed
 from distvi.parameters.shards import Flat, OptStates, Shards
 from distvi.protocol import Commit, Lot, Ticket
 
 Key = tuple[int, int, int]
+
+_AT_ONCE = 8
+"""Gradients that are summed in one pass; each number of them is a program of its own."""
 
 
 class Snapshot(NamedTuple):
@@ -89,13 +92,7 @@ class Store:
                 f"gradients are not all here: {missing}"
             )
         rate, factors = rates(command.parts)
-        gradient = None
-        for part, factor in zip(command.parts, factors, strict=True):
-            one = self._held.pop(part.ticket.key)
-            if gradient is not None:
-                gradient = _sum(gradient, one, factor)
-            else:
-                gradient = one if factor == 1 else _scaled(one, factor)
+        gradient = _sum([self._held.pop(part.ticket.key) for part in command.parts], factors)
         self._flat, self._opt_states = self._apply(self._flat, self._opt_states, gradient, rate)
         self._version = command.version
 
@@ -117,11 +114,21 @@ def _scattered(shards: Shards, opt_state: optax.OptState) -> OptStates:
     return jax.tree.map(jnp.array, shards.scatter(opt_state))  # the first update uses them up
 
 
+def _sum(gradients: Sequence[Flat], factors: Sequence[float]) -> Flat:
+    """The sum of gradients by their factors, in few passes over the numbers."""
+    if tuple(factors) == (1,):
+        return gradients[0]
+    total = _pass(gradients[:_AT_ONCE], np.array(factors[:_AT_ONCE], np.float32))
+    for start in range(_AT_ONCE, len(gradients), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        scales = np.array([1.0, *factors[some]], np.float32)
+        total = _pass([total, *gradients[some]], scales)
+    return total
+
+
 @jax.jit
-def _scaled(gradient: Flat, factor: float | Array) -> Flat:
-    return factor * gradient
-
-
-@partial(jax.jit, donate_argnums=0)
-def _sum(total: Flat, gradient: Flat, factor: float | Array) -> Flat:
-    return total + factor * gradient
+def _pass(gradients: Sequence[Flat], factors: Float[Array, " gradients"]) -> Flat:
+    total = factors[0] * gradients[0]
+    for number, gradient in enumerate(gradients[1:], start=1):
+        total += factors[number] * gradient
+    return total
