@@ -1,0 +1,98 @@
+"""Schemes by name; what is refused before anything runs."""
+
+import pytest
+
+from distvi.aggregation import (
+    SCHEMES,
+    Scheme,
+    after_own_update,
+    asynchronous,
+    at_once,
+    bounded_lead,
+    chain,
+    check_progress,
+    collect,
+    drop_stale,
+    k_batch_async,
+    names,
+    register,
+    scheme_named,
+    stage_of,
+    staleness_aware,
+)
+from distvi.errors import InputError
+from distvi.protocol import Refusal
+
+
+def test_every_name_builds_its_scheme() -> None:
+    needed = {"n": 2, "k": 2, "bound": 2}
+    for name, build in SCHEMES.items():
+        settings = {
+            setting: needed[setting] for setting in build.__annotations__ if setting in needed
+        }
+        assert scheme_named(name, 4, settings).name.startswith(name.removesuffix("-gradients"))
+        assert "staleness-aware" in scheme_named(name, 4, settings | {"rate": "1/tau"}).name
+
+
+@pytest.mark.parametrize(
+    ("name", "workers", "settings", "told"),
+    [
+        ("snyc", 2, {}, "did you mean 'sync'"),
+        ("sync", 0, {}, "a run needs at least 1"),
+        ("backup", 4, {"n": 5}, "needs 5 workers and the run has 4"),
+        ("backup", 4, {}, "needs the setting 'n'"),
+        ("backup", 4, {"n": 0}, "is 0; it must be at least 1"),
+        ("backup", 4, {"m": 3}, "has no setting 'm'"),
+        ("backup", 4, {"n": "3"}, "'3' is not a whole number"),
+        ("backup", 4, {"n": True}, "True is not a whole number"),
+        ("ssp", 4, {"bound": -1}, "bound is -1"),
+        ("softsync", 4, {"n": 5}, "needs 5 workers"),
+        ("softsync", 4, {"n": 0}, "n is 0"),
+        ("k-sync", 4, {"k": 9}, "needs 9 workers"),
+        ("k-async", 4, {"k": 9}, "needs 9 workers"),
+        ("drop-stale", 4, {"bound": -2}, "bound is -2"),
+        ("sync", 4, {"combine": "averge"}, "did you mean 'average'"),
+        ("sync", 4, {"combine": 3}, "combine = 3 is unknown"),
+        ("async", 4, {"rate": "1/taw"}, "did you mean '1/tau'"),
+        ("async", 4, {"orders": 0}, "orders is 0"),
+    ],
+)
+def test_bad_input_is_refused_with_the_reason(
+    name: str, workers: int, settings: dict[str, object], told: str
+) -> None:
+    with pytest.raises(InputError, match=told.replace("(", r"\(")):
+        scheme_named(name, workers, settings)
+
+
+def test_a_composition_that_can_make_no_progress_is_refused() -> None:
+    everybody_waits = Scheme("four of three", chain(collect(4)), after_own_update())
+    check_progress(everybody_waits, workers=4)
+    with pytest.raises(InputError, match="four of three can never make an update with 3 workers"):
+        check_progress(everybody_waits, workers=3)
+
+    refuse_all = stage_of(lambda lot, view: ((), tuple(Refusal(p.ticket, "no") for p in lot)))
+    with pytest.raises(InputError, match="the last was refused: no"):
+        check_progress(Scheme("never", refuse_all, at_once()), workers=2)
+
+
+def test_large_updates_are_progress() -> None:
+    check_progress(k_batch_async(1500), workers=2)
+    check_progress(Scheme("mixed", chain(drop_stale(3), collect(9)), bounded_lead(2)), workers=3)
+
+
+def test_a_scheme_of_ones_own_has_a_name() -> None:
+    def mine(n: int) -> Scheme:
+        return staleness_aware(k_batch_async(n), lambda tau: 0.5**tau)
+
+    try:
+        register("mine", mine)
+        register("mine", mine)  # once more is no harm
+        assert scheme_named("mine", 4, {"n": 2}).name == "k-batch-async(k=2) staleness-aware"
+        with pytest.raises(InputError, match="no setting 'm'"):
+            scheme_named("mine", 4, {"m": 2})
+        with pytest.raises(InputError, match="'mine' exists already"):
+            register("mine", lambda: asynchronous())
+        with pytest.raises(InputError, match="'sync' exists already"):
+            register("sync", mine)
+    finally:
+        names._KNOWN.pop("mine", None)
