@@ -12,10 +12,10 @@ import pytest
 
 from distvi.data import Examples, batch_indices
 from distvi.engines import Diverged, Engine, Problem, TrainState
-from distvi.engines.mesh import UPDATES_PER_CALL, MeshEngine, devices, make_step
+from distvi.engines.mesh import UPDATES_PER_BLOCK, MeshEngine, devices, make_step
 from distvi.errors import InputError
 
-N, BATCH, LAST = 50, 8, 2 * UPDATES_PER_CALL + 7
+N, BATCH, LAST = 50, 8, 2 * UPDATES_PER_BLOCK + 7
 
 MakeEngine = Callable[..., Engine]
 
@@ -61,7 +61,7 @@ def params_of(engine: Engine) -> dict[str, np.ndarray]:
 def test_state_is_a_function_of_the_update_alone(make_engine: MakeEngine, problem: Problem) -> None:
     with make_engine(problem) as whole, make_engine(problem) as parts:
         values = whole.advance(LAST)
-        pieces = [parts.advance(until) for until in (1, 2, 9, UPDATES_PER_CALL + 9, LAST)]
+        pieces = [parts.advance(until) for until in (1, 2, 9, UPDATES_PER_BLOCK + 9, LAST)]
         np.testing.assert_array_equal(np.concatenate(pieces), values)
         jax.tree.map(np.testing.assert_array_equal, params_of(parts), params_of(whole))
     assert whole.update == parts.update == LAST == len(values)
@@ -95,7 +95,7 @@ def test_goes_on_from_a_state_bit_for_bit(make_engine: MakeEngine, problem: Prob
         jax.tree.map(np.testing.assert_array_equal, params_of(resumed), expected)
 
 
-@pytest.mark.parametrize("bad", [0, 5, UPDATES_PER_CALL + 3])
+@pytest.mark.parametrize("bad", [0, 5, UPDATES_PER_BLOCK + 3])
 def test_stops_at_the_update_whose_elbo_is_not_finite(
     make_engine: MakeEngine, problem: Problem, bad: int
 ) -> None:

@@ -1,15 +1,15 @@
 """Synchronous training over the JAX devices of one process.
 
 The batch is cut among the devices and the parameters are on all of them; the compiler adds the
-all-reduce of the gradients. With one device this is plain training. Two feeds give an update its
-batch: `Streamed` prepares batches in a background thread, one update a call; `Resident` holds the
-training set in the devices' memory and makes many updates a call.
+all-reduce of the gradients. With one device this is plain training. A call of the compiled program
+makes several updates, from a block of batches that a background thread has prepared: `Streamed`
+copies their examples; `Resident` holds the training set in the devices' memory and names them.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -27,8 +27,9 @@ from distvi.errors import InputError
 Devices = list[Any]
 """Of `jax.Device`, which type checkers take for a variable."""
 
-UPDATES_IN_FLIGHT = 4  # dispatched ahead of the ELBO that is read back
-UPDATES_PER_CALL = 64  # of the resident feed
+UPDATES_PER_BLOCK = 64
+BLOCK_BYTES = 2**24  # of copied examples; a block has fewer updates rather than more bytes
+CALL_S = 0.1  # about the longest call, for nothing interrupts one
 
 
 class Layout(NamedTuple):
@@ -36,7 +37,7 @@ class Layout(NamedTuple):
 
     whole: NamedSharding
     by_example: NamedSharding
-    indices: NamedSharding  # (updates, batch)
+    by_update: NamedSharding  # (updates, batch, ...)
 
 
 def devices(workers: int | None) -> Devices:
@@ -67,7 +68,7 @@ def layout(on: Devices) -> Layout:
     return Layout(
         whole=NamedSharding(mesh, PartitionSpec()),
         by_example=NamedSharding(mesh, PartitionSpec("batch")),
-        indices=NamedSharding(mesh, PartitionSpec(None, "batch")),
+        by_update=NamedSharding(mesh, PartitionSpec(None, "batch")),
     )
 
 
@@ -96,139 +97,110 @@ def make_step(problem: Problem) -> Step:
     return step
 
 
+Block = tuple[Array, Array, Array]
+"""What some consecutive updates are made of, on the devices: x, y, and the indices of examples."""
+
+
 @runtime_checkable
 class Feed(Protocol):
-    """Gives updates their batches."""
+    """Gives updates their batches, a block of them at a time."""
 
-    compile_time_s: float
-    waiting_s: float
+    @property
+    def updates(self) -> int:
+        """Updates a block is good for: number n for those from ``n * updates`` on."""
+        ...
 
-    def __enter__(self) -> "Feed": ...
+    @property
+    def like(self) -> Any:
+        """Shapes, dtypes and places of a block."""
+        ...
 
-    def __exit__(self, *exception: object) -> None: ...
+    def block(self, number: int) -> Block:
+        """One of the blocks; called in a background thread."""
+        ...
 
-    def advance(
-        self, state: TrainState, first: int, until: int, interrupted: Callable[[], bool]
-    ) -> tuple[TrainState, list[Float[np.ndarray, " updates"]]]: ...
+    def batch(self, block: Block, row: Array) -> Block:
+        """The batch of one of its updates, traced."""
+        ...
 
 
 class Streamed:
-    """One update a call; batches come from the host, prepared ahead of their update."""
+    """A block holds copies of its updates' examples, made on the host."""
 
-    def __init__(
-        self, problem: Problem, places: Layout, state: TrainState, first: int, last: int
-    ) -> None:
-        self._problem, self._places, self._range = problem, places, (first, last)
-        self._key = jax.device_put(problem.key, places.whole)
-        self.waiting_s = 0.0
-        # The call itself places the batch: that takes half the time of `device_put`.
-        step = jax.jit(
-            make_step(problem),
-            donate_argnums=0,
-            in_shardings=(places.whole,) * 3 + (places.by_example,) * 3,
-            out_shardings=(places.whole, places.whole),
+    def __init__(self, problem: Problem, places: Layout) -> None:
+        self._problem, self._place = problem, places.by_update
+        examples, batch_size = problem.examples, problem.batch_size
+        bytes_of_one = sum(rows[:1].nbytes for rows in (examples.x, examples.y)) * batch_size
+        self.updates = max(1, min(UPDATES_PER_BLOCK, BLOCK_BYTES // bytes_of_one))
+        self._shape = (self.updates, batch_size)
+        rows = (examples.x[:0], examples.y[:0], np.zeros(0, np.uint32))
+        self.like = tuple(
+            jax.ShapeDtypeStruct(self._shape + r.shape[1:], r.dtype, sharding=self._place)
+            for r in rows
         )
-        arguments = (state, self._key, np.uint32(0), *self._batch(first))
-        self._step, self.compile_time_s = _compile(step, arguments)
 
-    def __enter__(self) -> "Streamed":
-        self._stack = ExitStack()
-        self._batches = self._stack.enter_context(Prefetch(self._batch, *self._range))
-        return self
+    def block(self, number: int) -> Block:
+        """One of the blocks; a matrix of which is a batch."""
+        count = self.updates * self._problem.batch_size
+        index = self._problem.indices(number * count, count)
+        rows = (*self._problem.examples.take(index), index.astype(np.uint32))
+        return jax.device_put(
+            tuple(r.reshape(self._shape + r.shape[1:]) for r in rows), self._place
+        )
 
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
-
-    def advance(
-        self, state: TrainState, first: int, until: int, interrupted: Callable[[], bool]
-    ) -> tuple[TrainState, list[Float[np.ndarray, " updates"]]]:
-        """Updates ``first`` to ``until - 1``; see `MeshEngine.advance`."""
-        pending: deque[Array] = deque()
-        values: list[np.ndarray] = []
-        for update in range(first, until):
-            if interrupted():
-                break
-            before = time.perf_counter()
-            batch = next(self._batches)
-            self.waiting_s += time.perf_counter() - before
-            state, value = self._step(state, self._key, np.uint32(update), *batch)
-            pending.append(value)
-            if len(pending) > UPDATES_IN_FLIGHT:
-                values.append(_finite(pending.popleft(), first + len(values)))
-        while pending:
-            values.append(_finite(pending.popleft(), first + len(values)))
-        return state, values
-
-    def _batch(self, update: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        size = self._problem.batch_size
-        index = self._problem.indices(update * size, size)
-        x, y = self._problem.examples.take(index)
-        return x, y, index.astype(np.uint32)
+    def batch(self, block: Block, row: Array) -> Block:
+        """A row of each."""
+        x, y, index = block
+        return x[row], y[row], index[row]
 
 
 class Resident:
-    """Many updates a call; the training set lies in the memory of every device."""
+    """The training set lies in the memory of every device; what is new in a block are indices."""
 
-    def __init__(self, problem: Problem, places: Layout, state: TrainState) -> None:
+    updates = UPDATES_PER_BLOCK
+
+    def __init__(self, problem: Problem, places: Layout) -> None:
         self._problem, self._places = problem, places
-        self._key = jax.device_put(problem.key, places.whole)
-        self.waiting_s = 0.0
         x, y = np.asarray(problem.examples.x), np.asarray(problem.examples.y)
         self._data = jax.device_put((x, y), places.whole)
-        step = make_step(problem)
+        self.like = self.block(0)
 
-        def many(
-            state: TrainState, key: Array, first: Array, count: Array, data: Any, indices: Array
-        ) -> tuple[TrainState, Array]:
-            def one(n: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
-                state, values = carry
-                index = indices[n]
-                x, y = (jax.lax.with_sharding_constraint(rows[index], places.by_example)
-                        for rows in data)  # fmt: skip
-                state, value = step(state, key, first + n.astype(jnp.uint32), x, y, index)
-                return state, values.at[n].set(value)
+    def block(self, number: int) -> Block:
+        """The training set and a matrix of indices."""
+        count = self.updates * self._problem.batch_size
+        index = self._problem.indices(number * count, count).astype(np.uint32)
+        placed = jax.device_put(index.reshape(self.updates, -1), self._places.by_update)
+        return *self._data, placed
 
-            # The number of rounds is an argument, so that one program serves every call.
-            return jax.lax.fori_loop(0, count, one, (state, jnp.zeros(UPDATES_PER_CALL)))
+    def batch(self, block: Block, row: Array) -> Block:
+        """The examples that a row of the indices names."""
+        x, y, indices = block
+        index = indices[row]
+        place = self._places.by_example
+        return *(jax.lax.with_sharding_constraint(d[index], place) for d in (x, y)), index
 
-        compiled = jax.jit(many, donate_argnums=0, out_shardings=(places.whole, places.whole))
-        arguments = (state, self._key, *_count(0, 1), self._data, self._indices(0, 0))
-        self._many, self.compile_time_s = _compile(compiled, arguments)
 
-    def __enter__(self) -> "Resident":
-        return self
+def make_updates(problem: Problem, feed: Feed) -> Callable[..., tuple[TrainState, Array]]:
+    """``updates(state, key, number, rows, block) -> (state, neg_elbos)``: several, in one program.
 
-    def __exit__(self, *exception: object) -> None:
-        pass
+    ``rows`` is the first of them within block ``number`` and the one after the last; they are
+    arguments, so that one program makes any of a block's updates. A call for every update takes
+    a tenth more time of a step of 10 ms: dispatch, and threads that fall asleep between calls.
+    """
+    step = make_step(problem)
 
-    def advance(
-        self, state: TrainState, first: int, until: int, interrupted: Callable[[], bool]
-    ) -> tuple[TrainState, list[Float[np.ndarray, " updates"]]]:
-        """Updates ``first`` to ``until - 1``; see `MeshEngine.advance`."""
-        values: list[np.ndarray] = []
-        pending: deque[tuple[int, int, Array]] = deque()
-        while pending or (first < until and not interrupted()):
-            if first < until and not interrupted():
-                count = min(UPDATES_PER_CALL, until - first)
-                indices = self._indices(first, count)
-                state, block = self._many(
-                    state, self._key, *_count(first, count), self._data, indices
-                )
-                pending.append((first, count, block))
-                first += count
-                if len(pending) == 1 and first < until:
-                    continue  # one call runs while the next is prepared
-            start, count, block = pending.popleft()
-            values.append(_finite(block[:count], start))
-        return state, values
+    def updates(
+        state: TrainState, key: Array, number: Array, rows: Array, block: Block
+    ) -> tuple[TrainState, Array]:
+        def one(row: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
+            state, values = carry
+            update = number * feed.updates + row.astype(jnp.uint32)
+            state, value = step(state, key, update, *feed.batch(block, row))
+            return state, values.at[row].set(value)
 
-    def _indices(self, first: int, count: int) -> Array:
-        size = self._problem.batch_size
-        indices = np.zeros((UPDATES_PER_CALL, size), np.uint32)
-        if count:
-            stream = self._problem.indices(first * size, count * size)
-            indices[:count] = stream.reshape(count, size)
-        return jax.device_put(indices, self._places.indices)
+        return jax.lax.fori_loop(rows[0], rows[1], one, (state, jnp.zeros(feed.updates)))
+
+    return updates
 
 
 class MeshEngine:
@@ -275,10 +247,23 @@ class MeshEngine:
         self._state: TrainState = jax.jit(lambda state: jax.tree.map(jnp.copy, state))(state)
         self._update, self._batch_size = update, problem.batch_size
         self.workers = len(on)
-        if _fits(problem, on[0]) if resident is None else resident:
-            self._feed: Feed = Resident(problem, places, self._state)
-        else:
-            self._feed = Streamed(problem, places, self._state, update, last)
+        resident = _fits(problem, on[0]) if resident is None else resident
+        self._feed: Feed = (Resident if resident else Streamed)(problem, places)
+        self._key = jax.device_put(problem.key, places.whole)
+        self._updates = self._compile(make_updates(problem, self._feed), places)
+        first, end = update // self._feed.updates, -(-last // self._feed.updates)
+        self._blocks = Prefetch(self._feed.block, first, end)
+        self._number, self._block = first - 1, None  # the block at hand
+        self._pace = 1  # updates in a call
+        self._waiting_s, self._finished_s = 0.0, 0.0
+
+    def _compile(self, updates: Callable[..., Any], places: Layout) -> Callable[..., Any]:
+        before = time.perf_counter()
+        jitted = jax.jit(updates, donate_argnums=0, out_shardings=(places.whole, places.whole))
+        arguments = (self._state, self._key, np.uint32(0), np.zeros(2, np.int32), self._feed.like)
+        compiled = jitted.lower(*arguments).compile()
+        self._compile_time_s = time.perf_counter() - before
+        return compiled
 
     @property
     def state(self) -> TrainState:
@@ -293,12 +278,12 @@ class MeshEngine:
     @property
     def compile_time_s(self) -> float:
         """Time that the compiler took, before the first update."""
-        return self._feed.compile_time_s
+        return self._compile_time_s
 
     @property
     def waiting_s(self) -> float:
         """Time in which an update waited for its batch."""
-        return self._feed.waiting_s
+        return self._waiting_s
 
     @property
     def examples(self) -> int:
@@ -345,37 +330,73 @@ class MeshEngine:
         self, until: int, interrupted: Callable[[], bool] = lambda: False
     ) -> Float[np.ndarray, " updates"]:
         """Make updates up to number ``until``; see `distvi.engines.base.Engine`."""
-        self._state, values = self._feed.advance(self._state, self._update, until, interrupted)
-        flat = np.concatenate([np.zeros(0, np.float32), *values])
-        self._update += len(flat)
-        return flat
+        pending: deque[_Call] = deque()
+        values: list[np.ndarray] = []
+        first = self._update
+        while first < until and not interrupted():
+            pending.append(self._call(first, until))
+            first += pending[-1].updates
+            if len(pending) > 1:  # one call runs while the next is prepared
+                values.append(self._finish(pending.popleft()))
+        values += [self._finish(call) for call in pending]
+        self._update = first
+        return np.concatenate([np.zeros(0, np.float32), *values])
+
+    def _call(self, first: int, until: int) -> "_Call":
+        """Dispatch updates from number ``first`` on: of one block, and not more than the pace."""
+        number, row = divmod(first, self._feed.updates)
+        if number != self._number:
+            before_s = time.perf_counter()
+            self._number, self._block = number, next(self._blocks)
+            self._waiting_s += time.perf_counter() - before_s
+        count = min(self._pace, until - first, self._feed.updates - row)
+        began_s = time.perf_counter()
+        rows = np.array([row, row + count], np.int32)
+        self._state, values = self._updates(
+            self._state, self._key, np.uint32(number), rows, self._block
+        )
+        return _Call(first, row, count, values, began_s)
+
+    def _finish(self, call: "_Call") -> Float[np.ndarray, " updates"]:
+        """Read the ELBOs of a call back, which waits for it; and set the pace of those to come."""
+        values = np.asarray(call.values)[call.row :][: call.updates]
+        now_s = time.perf_counter()
+        took_s, self._finished_s = now_s - max(call.began_s, self._finished_s), now_s
+        if took_s > CALL_S:
+            self._pace = max(1, self._pace // 2)
+        elif took_s < CALL_S / 2 and call.updates == self._pace:
+            self._pace = min(2 * self._pace, self._feed.updates)
+        wrong = np.flatnonzero(~np.isfinite(values))
+        if wrong.size:
+            raise Diverged(
+                f"the ELBO became {-float(values[wrong[0]])}", call.first + int(wrong[0]) + 1
+            )
+        return values
 
     def __enter__(self) -> "MeshEngine":
-        self._feed.__enter__()
+        self._blocks.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._feed.__exit__(*exception)
+        self._blocks.__exit__(*exception)
 
 
-def _finite(values: Array, first: int) -> Float[np.ndarray, " updates"]:
-    """Read one or several ELBOs back, which waits for their updates."""
-    on_host = np.atleast_1d(np.asarray(values))
-    wrong = np.flatnonzero(~np.isfinite(on_host))
-    if wrong.size:
-        elbo = -float(on_host[wrong[0]])
-        raise Diverged(f"the ELBO became {elbo}", first + int(wrong[0]) + 1)
-    return on_host
+class _Call(NamedTuple):
+    """Updates that were dispatched together.
 
+    Attributes:
+        first: Number of the first, from zero.
+        row: Its place in the block.
+        updates: How many.
+        values: Negative ELBOs of the block's updates; only these have one.
+        began_s: When they were dispatched.
+    """
 
-def _compile(function: Any, arguments: tuple[Any, ...]) -> tuple[Any, float]:
-    before = time.perf_counter()
-    compiled = function.lower(*arguments).compile()
-    return compiled, time.perf_counter() - before
-
-
-def _count(first: int, count: int) -> tuple[np.uint32, np.int32]:
-    return np.uint32(first), np.int32(count)
+    first: int
+    row: int
+    updates: int
+    values: Array
+    began_s: float
 
 
 def _fits(problem: Problem, device: Any) -> bool:
