@@ -29,7 +29,7 @@ Devices = list[Any]
 
 UPDATES_PER_BLOCK = 64
 BLOCK_BYTES = 2**24  # of copied examples; a block has fewer updates rather than more bytes
-CALL_S = 0.1  # about the longest call, for nothing interrupts one
+CALL_S = 0.2  # about the longest call, for nothing interrupts one
 
 
 class Layout(NamedTuple):
