@@ -270,10 +270,12 @@ def time_limit(engine: LocalEngine) -> Iterator[None]:
 
     def too_late(signum: int, frame: Any) -> None:
         transport = engine._transport
+        servers = transport._servers
         waiting = [type(command).__name__ for command in transport._waiting]
         raise Broken(
             f"a round ends within {ROUND_LIMIT_S:g} s: {story(engine._state)}; "
-            f"update {transport._update}; commands {waiting}; {engine.snapshot()}"
+            f"update {servers.update}; save {servers.saving}; commands {waiting}; "
+            f"{engine.snapshot()}"
         )
 
     signal.signal(signal.SIGALRM, too_late)

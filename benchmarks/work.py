@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.contender import pin, serve
 from benchmarks.ours import Distvi
 from distvi.engines.local import Processes
-from distvi.engines.local.messages import Apply
+from distvi.engines.local.messages import Apply, Begin
 from distvi.engines.local.parts import memory_of, parts_of
 from distvi.engines.local.server import Part
 from distvi.engines.local.worker import Batch, compile_gradient, push
@@ -31,11 +31,12 @@ class Bench:
         params = setup.initial_params()
         self._problem = setup.problem(params)
         layout = layout_of(params)
-        parts = parts_of(self._problem, layout, Processes(workers=1, servers=1))
-        self._memory = memory_of(parts.shards)
-        self._part = Part(parts, 0, self._memory)
+        shards = parts_of(self._problem, layout, Processes(workers=1, servers=1))
+        self._memory = memory_of(shards)
+        self._part = Part(shards, 0, self._memory)
         self._part.compile(lot)
         self._memory.parameters.floats(0)[:] = np.asarray(layout.flatten(params))
+        self._part.begin(Begin(version=0, parameters=0, state=0))
         self._numbers = count()
         self._gradient, _ = compile_gradient(self._problem, layout, self._batch(), "")
         self._version = 0
@@ -59,7 +60,7 @@ class Bench:
         self._version += 1
         factors = (1 / self._lot,) * self._lot
         slots = tuple(range(self._lot))
-        self._part.apply(Apply(self._version, now, then, now, then, slots, factors, 1.0))
+        self._part.apply(Apply(self._version, then, slots, factors, 1.0))
 
 
 class Work(Distvi):

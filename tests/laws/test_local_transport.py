@@ -23,6 +23,7 @@ from distvi.aggregation import (
 )
 from distvi.engines import Halted
 from distvi.engines.local import Limits, clock, transport
+from distvi.engines.local import servers as local_servers
 from distvi.engines.local.crew import Child, Crew, Heard
 from distvi.engines.local.members import Member
 from distvi.engines.local.messages import (
@@ -30,10 +31,13 @@ from distvi.engines.local.messages import (
     Abandoned,
     Applied,
     Apply,
+    Begin,
     Compute,
     Computed,
     Message,
     Ready,
+    Save,
+    Saved,
 )
 from distvi.engines.local.orders import Versions
 from distvi.engines.local.transport import LocalTransport
@@ -77,7 +81,8 @@ class Played(Child):
         self.inbox: deque[Message] = deque()
         self.outbox: deque[Message] = deque()
         self.waiting: deque[Compute] = deque()
-        self.doing: Compute | Apply | None = None
+        self.doing: Compute | Apply | Save | None = None
+        self.version: int | None = None  # a server's, in memory of its own
         self.has_begun, self.is_alive, self.is_stopped = False, True, False
         self.is_killed = True
 
@@ -87,7 +92,7 @@ class Played(Child):
 
     def tell(self, message: Message) -> None:
         self.inbox.append(message)
-        assert len(self.inbox) < 10, "a stopped process is told more and more"
+        assert len(self.inbox) < 20, "a stopped process is told more and more"
 
     def how_it_ended(self) -> str:
         return f"{self.name} was killed"
@@ -112,11 +117,19 @@ class Played(Child):
                     self.outbox.append(Abandoned(message.order))
             elif isinstance(message, Compute):
                 self.waiting.append(message)
+            elif isinstance(message, Begin):
+                assert self.version is None
+                assert world.parameters[message.parameters, self.number] == message.version
+                assert world.states[message.state, self.number] == message.version
+                self.version = message.version
             else:
-                assert isinstance(message, Apply)
-                assert self.doing is None
+                assert isinstance(message, Apply | Save)
                 self.doing = message
-                world.parameters[message.target, self.number] = -1  # half-written
+                if isinstance(message, Save):
+                    world.states[message.state, self.number] = -1  # half-written
+                elif message.target is not None:
+                    world.parameters[message.target, self.number] = -1
+                break
         if self.waiting:
             self.doing = self.waiting.popleft()
             world.gradients[self.doing.gradient] = -1
@@ -132,11 +145,17 @@ class Played(Child):
             is_finite = world.random.random() > 0.05
             self.outbox.append(Computed(done.order, 1.0, is_finite, 0.0, 0.0, 0.0, 0.0))
         elif isinstance(done, Apply):
-            assert world.parameters[done.source, self.number] == done.version - 1
+            assert self.version == done.version - 1
+            self.version = done.version
             orders = tuple(world.gradients[slot] for slot in done.gradients)
             assert world.applied.setdefault((done.version, self.number), orders) == orders
-            world.parameters[done.target, self.number] = done.version
-            self.outbox.append(Applied(done.version, 0.0, 0.0))
+            if done.target is not None:
+                world.parameters[done.target, self.number] = done.version
+                self.outbox.append(Applied(done.version, 0.0, 0.0))
+        elif isinstance(done, Save):
+            assert self.version == done.version
+            world.states[done.state, self.number] = done.version
+            self.outbox.append(Saved(done.version))
 
 
 class PlayedCrew(Crew):
@@ -175,6 +194,7 @@ class World:
         self.now_s, self.servers, self.faults = 100.0, servers, 0.1
         self.meddle: Callable[[], None] = lambda: None
         self.parameters: dict[tuple[int, int], int] = {}
+        self.states: dict[tuple[int, int], int] = {}
         self.gradients: dict[int, int] = {}
         self.bases: dict[int, int] = {}
         self.applied: dict[tuple[int, int], tuple[int, ...]] = {}
@@ -193,6 +213,7 @@ class World:
             members=[Member() for _ in range(workers)],
             batch_size=4,
             servers=servers,
+            most_kept=5,
             watch=Watch(
                 [WorkerNow(number) for number in range(workers)],
                 [ServerNow(number, 4) for number in range(servers)],
@@ -200,6 +221,7 @@ class World:
         )
         for server in range(servers):
             self.parameters[self.transport.versions.slot, server] = 0
+            self.states[0, server] = 0
             self.start("server", server)
         for worker in range(workers):
             self.start("worker", worker)
@@ -264,7 +286,7 @@ class World:
 def play(monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(name: str, seed: int, workers: int, servers: int, limits: Limits = LIMITS) -> World:
         world = World(name, seed, workers, servers, limits)
-        for module in (clock, transport):
+        for module in (clock, local_servers, transport):
             monkeypatch.setattr(module, "perf_counter", lambda: world.now_s)
         return world
 
@@ -285,6 +307,11 @@ def assert_consistent(world: World, state: State) -> None:
             assert -1 not in world.applied[commit.version, server]
     each = [o for (_, server), orders in world.applied.items() if not server for o in orders]
     assert len(set(each)) == len(each), "a gradient was applied twice"
+    begin, updates = world.transport.recovery
+    assert (begin.version, updates) == (state.version, [])
+    for server in range(world.servers):
+        assert world.parameters[begin.parameters, server] == state.version
+        assert world.states[begin.state, server] == state.version
     if not world.transport._events:
         held = sum(len(tickets) for tickets in state.held.values())
         workers = range(len(world.transport.members))
@@ -353,7 +380,7 @@ def test_workers_are_not_blamed_for_the_time_in_which_a_server_starts(calm: Any)
 
 
 def test_gradients_that_always_come_too_late_end_the_run_with_what_to_do(calm: Any) -> None:
-    world, state = calm("sync")
+    world, state = calm("sync", limits=LIMITS._replace(patience_s=1e6))
 
     def slow_down() -> None:
         world.now_s += 2.0  # the rules' patience is 3 s
@@ -402,6 +429,16 @@ def test_a_server_without_replacement_leaves_the_last_whole_version(calm: Any) -
         world.advance(state, UPDATES)
     versions = world.transport.versions
     assert {world.parameters[versions.slot, server] for server in range(2)} == {versions.newest}
+    begin, updates = world.transport.recovery
+    assert [update.version for update in updates] == [
+        *range(begin.version + 1, versions.newest + 1)
+    ]
+    for server in range(2):
+        assert world.parameters[begin.parameters, server] == begin.version
+        assert world.states[begin.state, server] == begin.version
+        for version, _, gradients, *_ in updates:
+            orders = tuple(world.gradients[slot] for slot in gradients)
+            assert orders == world.applied[version, server]
 
 
 def test_training_goes_on_after_an_interruption(calm: Any) -> None:
@@ -412,8 +449,9 @@ def test_training_goes_on_after_an_interruption(calm: Any) -> None:
     world.transport.interrupted = lambda: True
     world.transport.go_on()
     state = drive(world.rules, world.transport, state=state, pause=lambda state: True)
-    _, event = world.transport.receive()
-    assert isinstance(event, Alarm)
+    heard = list(world.transport._events)  # of before
+    assert isinstance([world.transport.receive() for _ in range(len(heard) + 1)][-1][1], Alarm)
+    world.transport._events.extend(heard)
     world.transport.interrupted = lambda: False
     world.mend()
     assert world.advance(state, UPDATES).outcome is Outcome.DONE

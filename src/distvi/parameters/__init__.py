@@ -2,7 +2,7 @@
 
 from distvi.parameters.hold import hold
 from distvi.parameters.layout import Layout, Tensor, layout_of
-from distvi.parameters.placement import PARAMETER_BYTES, PLACEMENTS, Placement, Span, cut, place
+from distvi.parameters.placement import PARAMETER_BYTES, PLACEMENTS, Placement, Span, place
 from distvi.parameters.scope import Scope, scope_of
 from distvi.parameters.shards import Flat, Shard, Shards, make_shards
 from distvi.parameters.store import Snapshot, Store, rates
@@ -20,7 +20,6 @@ __all__ = [
     "Span",
     "Store",
     "Tensor",
-    "cut",
     "hold",
     "layout_of",
     "make_shards",

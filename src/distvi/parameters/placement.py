@@ -69,41 +69,6 @@ def ranges(tensor_sizes: Sequence[int], servers: int) -> Placement:
     return Placement("ranges", tuple(parts))
 
 
-def cut(placement: Placement, most: int) -> tuple[Placement, tuple[int, ...]]:
-    """Every server's part in strips, so that an update of one fits the processor's cache.
-
-    Args:
-        placement: Of servers.
-        most: Entries of a strip; the last one of a server may be shorter.
-
-    Returns:
-        A placement that has a part for each strip, and the server that each belongs to.
-
-    Example:
-        >>> strips, servers = cut(ranges([5, 4], servers=2), most=3)
-        >>> strips.sizes, servers
-        ((3, 1, 3, 2), (0, 0, 1, 1))
-    """
-    parts: list[tuple[Span, ...]] = []
-    servers: list[int] = []
-    for server, part in enumerate(placement.parts):
-        strip: list[Span] = []
-        room = most
-        for tensor, start, stop in part:
-            while start < stop:
-                end = min(stop, start + room)
-                strip.append(Span(tensor, start, end))
-                room -= end - start
-                start = end
-                if not room:
-                    parts.append(tuple(strip))
-                    strip, room = [], most
-        if strip:
-            parts.append(tuple(strip))
-        servers += [server] * (len(parts) - len(servers))
-    return Placement(placement.name, tuple(parts)), tuple(servers)
-
-
 def round_robin(tensor_sizes: Sequence[int], servers: int) -> Placement:
     """Whole tensors in turn: TensorFlow's ``replica_device_setter`` by default."""
     owners = [tensor % servers for tensor in range(len(tensor_sizes))]

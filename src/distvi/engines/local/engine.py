@@ -22,9 +22,12 @@ from distvi.engines.local.crew import (
     worker_environment,
 )
 from distvi.engines.local.members import Member
+from distvi.engines.local.messages import Apply, Begin
 from distvi.engines.local.orders import Versions
 from distvi.engines.local.parts import memory_of, parts_of, state_pieces
 from distvi.engines.local.recipe import Recipe
+from distvi.engines.local.server import Part
+from distvi.engines.local.servers import STATE_SLOTS
 from distvi.engines.local.transport import Limits, LocalTransport
 from distvi.engines.local.watch import ServerNow, Snapshot, Watch, WorkerNow
 from distvi.engines.record import Record, summary_fields
@@ -32,6 +35,12 @@ from distvi.engines.timeline import Span
 from distvi.parameters import layout_of
 from distvi.protocol import Observer, Rules, initial_state
 from distvi.protocol import drive as drive_protocol
+
+_KEPT, _KEPT_BYTES = 8, 1 << 26
+"""The most gradients that are kept for servers that die; fewer where they would be large."""
+
+_REDONE = STATE_SLOTS
+"""A slot of the optimizer's state that no server writes."""
 
 
 class Processes(NamedTuple):
@@ -96,8 +105,8 @@ class LocalEngine:
         self._batch_size = problem.batch_size
         self._examples = problem.examples
         self._layout = layout_of(params)
-        parts = parts_of(problem, self._layout, processes)
-        self._placement, self._shards = parts.placement, parts.shards
+        self._shards = parts_of(problem, self._layout, processes)
+        self._placement = self._shards.placement
         self._pieces, _ = state_pieces(self._shards)
         self._memory = memory_of(self._shards)
         self._record = Record(counts)
@@ -117,6 +126,7 @@ class LocalEngine:
             members=[Member(batch=first_batch) for _ in range(processes.workers)],
             batch_size=problem.batch_size,
             servers=processes.servers,
+            most_kept=max(1, min(_KEPT, _KEPT_BYTES // (4 * self._layout.size))),
             watch=self.watch,
         )
         self._write(params, opt_state)
@@ -132,7 +142,7 @@ class LocalEngine:
         ):
             flat[tensor.start : tensor.stop] = np.ravel(leaf)
         states = jax.jit(shards.init)(flat) if opt_state is None else shards.scatter(opt_state)
-        slot = self._memory.states.bytes(transport.state_slot)
+        slot = self._memory.states.bytes(transport.recovery[0].state)
         for pieces, state in zip(self._pieces, states, strict=True):
             for piece, leaf in zip(pieces, jax.tree.leaves(state), strict=True):
                 piece.view(slot)[...] = leaf
@@ -142,7 +152,8 @@ class LocalEngine:
         """The state after ``update`` updates."""
         transport = self._transport
         flat = np.array(self._memory.parameters.floats(transport.versions.slot))
-        slot = self._memory.states.bytes(transport.state_slot)
+        begin, updates = transport.recovery
+        slot = self._memory.states.bytes(self._redone(begin, updates) if updates else begin.state)
         like = jax.eval_shape(self._shards.init, flat)
         leaves = [[np.array(piece.view(slot)) for piece in own] for own in self._pieces]
         states = tuple(
@@ -150,6 +161,16 @@ class LocalEngine:
             for tree, own in zip(like, leaves, strict=True)
         )
         return TrainState(self._layout.unflatten(flat), self._shards.gather(states))
+
+    def _redone(self, begin: Begin, updates: list[Apply]) -> int:
+        """Make updates again in this process; where a run breaks off, a server may be dead."""
+        for number in range(self._processes.servers):
+            part = Part(self._shards, number, self._memory)
+            part.begin(begin)
+            for update in updates:
+                part.apply(update)
+            part.save(_REDONE)
+        return _REDONE
 
     # What it has done
 

@@ -6,7 +6,7 @@ gradients and optimizer states that it speaks of lie in shared memory and are na
 
 import json
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 # From the main process to a worker
 
@@ -67,39 +67,71 @@ class Abandoned(NamedTuple):
 # From the main process to a server
 
 
+class Begin(NamedTuple):
+    """What a server's part is at first.
+
+    Attributes:
+        version: Of the parameters.
+        parameters: Their slot.
+        state: Slot of the optimizer's state.
+    """
+
+    version: int
+    parameters: int
+    state: int
+
+
 class Apply(NamedTuple):
     """An order for one update of the server's part.
 
     Attributes:
         version: Of the result.
-        source: Slot of the parameters to read.
-        target: Slot of the parameters to write.
-        source_state: Slot of the optimizer's state to read.
-        target_state: Slot of the optimizer's state to write.
+        target: Slot of the parameters to write; None: they have been written, and a server that
+            was started anew makes the update again without an answer.
         gradients: Slots, in the order of their sum.
         factors: Of each of them.
         rate: Factor of the learning rate.
     """
 
     version: int
-    source: int
-    target: int
-    source_state: int
-    target_state: int
+    target: int | None
     gradients: tuple[int, ...]
     factors: tuple[float, ...]
     rate: float
+
+    @property
+    def again(self) -> "Apply":
+        """The same for a server that was started anew."""
+        return self._replace(target=None)
+
+
+class Save(NamedTuple):
+    """An order to write the optimizer's state.
+
+    Attributes:
+        version: Of the parameters that it belongs to: the server's last.
+        state: Slot to write.
+    """
+
+    version: int
+    state: int
 
 
 # From a server
 
 
 class Applied(NamedTuple):
-    """The server's part of a version is completely in its slots."""
+    """The server's part of a version is completely in its slot."""
 
     version: int
     started_s: float
     ended_s: float
+
+
+class Saved(NamedTuple):
+    """The server's part of the optimizer's state is completely in its slot."""
+
+    version: int
 
 
 # From both
@@ -117,12 +149,21 @@ class Failed(NamedTuple):
     traceback: str
 
 
-Message = Compute | Abandon | Computed | Abandoned | Apply | Applied | Ready | Failed
+Message = (
+    Compute
+    | Abandon
+    | Computed
+    | Abandoned
+    | Begin
+    | Apply
+    | Applied
+    | Save
+    | Saved
+    | Ready
+    | Failed
+)
 
-_KINDS: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (Compute, Abandon, Computed, Abandoned, Apply, Applied, Ready, Failed)
-}
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def send(connection: Connection, message: Message) -> None:

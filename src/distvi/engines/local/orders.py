@@ -25,6 +25,7 @@ class Order:
         gradient: The slot that its worker writes.
         answered: Whether the worker is done with both slots.
         decided: Whether the protocol is done with the gradient.
+        is_kept: Whether the servers may need it again.
         neg_elbo: What the worker found.
     """
 
@@ -35,6 +36,7 @@ class Order:
     gradient: int
     answered: bool = False
     decided: bool = False
+    is_kept: bool = False
     neg_elbo: float = float("nan")
 
     @property
@@ -127,6 +129,11 @@ class Orders:
             self._close(order)
         return order
 
+    def release(self, order: Order) -> None:
+        """The servers have no more use for a gradient that was kept for them."""
+        order.is_kept = False
+        self._close(order)
+
     def decide_all(self, worker: int, incarnation: int) -> None:
         """The orders on which an incarnation still computes have ended with it."""
         for order in self.unanswered(worker, incarnation):
@@ -147,11 +154,11 @@ class Orders:
         return sum(order.decided for order in self.unanswered(worker))
 
     def of(self, ticket: Ticket) -> Order:
-        """The order of a gradient that has not been decided."""
+        """The order of a gradient that has not been decided, or is kept."""
         return self._by_key[ticket.key]
 
     def _close(self, order: Order) -> None:
-        if order.answered and order.decided:
+        if order.answered and order.decided and not order.is_kept:
             self._free.give_back(order.gradient)
             del self._by_number[order.number], self._by_key[order.ticket.key]
 

@@ -10,13 +10,9 @@ import numpy as np
 
 from distvi.engines.base import Problem
 from distvi.engines.local.arena import Slots
-from distvi.parameters import Layout, Placement, Shard, Shards, cut, make_shards, place
+from distvi.parameters import Layout, Shard, Shards, make_shards, place
 
 _ALIGNMENT = 64  # where XLA takes an array as it lies
-
-
-STRIP = 1 << 17
-"""Entries: what an update of so many reads and writes, Adam's state included, is 3.5 MB."""
 
 
 @runtime_checkable
@@ -30,37 +26,14 @@ class Described(Protocol):
     def servers(self) -> int: ...
 
 
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """The servers' parts, in strips where the optimizer does not mind.
-
-    XLA writes the result of an update into memory of its own, from where it is copied to its slot.
-    Strip by strip that memory is the same every time and stays in the processor's cache.
-
-    Attributes:
-        placement: What each server holds.
-        shards: One for each strip.
-        servers: To which each strip belongs.
-    """
-
-    placement: Placement
-    shards: Shards
-    servers: tuple[int, ...]
-
-
-def parts_of(problem: Problem, layout: Layout, described: Described) -> Parts:
+def parts_of(problem: Problem, layout: Layout, described: Described) -> Shards:
     """The servers' parts, the same in every process.
 
     Raises:
         InputError: see `distvi.parameters.place` and `distvi.parameters.make_shards`.
     """
     placement = place(described.placement, layout.sizes, described.servers)
-    shards = make_shards(layout, placement, problem.optimizer, problem.hold_until)
-    servers = tuple(range(described.servers))
-    if placement.name == "ranges" and all(shard.by_entry for shard in shards.each):
-        strips, servers = cut(placement, STRIP)
-        shards = make_shards(layout, strips, problem.optimizer)
-    return Parts(placement, shards, servers)
+    return make_shards(layout, placement, problem.optimizer, problem.hold_until)
 
 
 class Memory(NamedTuple):

@@ -1,26 +1,34 @@
-"""A server: makes the updates of its part of the parameters.
+"""A server: makes the updates of its part of the parameters, in place, in one fused pass.
 
-It keeps nothing of its own. An update reads the parameters and the optimizer's state of one
-version from their slots and writes those of the next into others, in one fused pass; so a server
-that is killed on the way loses nothing, and the one that takes its place makes the update again.
+The part and the optimizer's state are XLA's own arrays, which every update is given to overwrite.
+Others read copies: of the parameters, which an update writes to a slot; of the state when it is
+saved. What happens when a server dies is told in `distvi.engines.local.servers`.
 """
 
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from distvi.engines.local.arena import SharedArray, Slots
+from distvi.engines.local.arena import SharedArray
 from distvi.engines.local.child import Assignment, pin
-from distvi.engines.local.messages import Applied, Apply, Ready, receive, send
+from distvi.engines.local.messages import (
+    Applied,
+    Apply,
+    Begin,
+    Ready,
+    Save,
+    Saved,
+    receive,
+    send,
+)
 from distvi.engines.local.parts import (
     Memory,
-    Parts,
     Piece,
     memory_of,
     parameter_pieces,
@@ -28,7 +36,7 @@ from distvi.engines.local.parts import (
     state_pieces,
 )
 from distvi.engines.local.recipe import Recipe
-from distvi.parameters import Shard, layout_of
+from distvi.parameters import Shard, Shards, layout_of
 
 Update = Callable[..., tuple[list[Array], list[Array]]]
 
@@ -37,50 +45,46 @@ def serve(connection: Connection, assignment: Assignment) -> None:
     """Make updates until the main process is gone."""
     x, y = SharedArray(*assignment.x).open(), SharedArray(*assignment.y).open()
     problem, params = Recipe(*assignment.recipe).build(x, y)
-    parts = parts_of(problem, layout_of(params), assignment)
+    shards = parts_of(problem, layout_of(params), assignment)
     descriptors = (assignment.parameters, assignment.gradients, assignment.states)
-    part = Part(parts, assignment.number, memory_of(parts.shards, *descriptors))
+    part = Part(shards, assignment.number, memory_of(shards, *descriptors))
     compile_time_s = part.compile(assignment.lot)
     pin(assignment.cores)
     send(connection, Ready(compile_time_s))
     while True:
         message = receive(connection)
-        assert isinstance(message, Apply)
-        started_s = time.perf_counter()
-        part.apply(message)
-        send(connection, Applied(message.version, started_s, time.perf_counter()))
-
-
-class Strip(NamedTuple):
-    """Where a strip's numbers are in a slot, and the program that updates it."""
-
-    part: list[Piece]
-    state: list[Piece]
-    update: Update
+        if isinstance(message, Begin):
+            part.begin(message)
+        elif isinstance(message, Apply):
+            started_s = time.perf_counter()
+            part.apply(message)
+            if message.target is not None:
+                send(connection, Applied(message.version, started_s, time.perf_counter()))
+        elif isinstance(message, Save):
+            part.save(message.state)
+            send(connection, Saved(message.version))
 
 
 class Part:
     """A server's part of the parameters.
 
     Args:
-        parts: Those of all servers.
+        shards: Those of all servers.
         number: Which of them this is.
-        memory: Where the numbers are.
+        memory: Where others read and write.
     """
 
-    def __init__(self, parts: Parts, number: int, memory: Memory) -> None:
+    def __init__(self, shards: Shards, number: int, memory: Memory) -> None:
+        shard = shards.each[number]
         self._memory = memory
-        self._strips: list[Strip] = []
-        self._arrays: dict[Any, list[Any]] = {}
-        states, _ = state_pieces(parts.shards)
-        programs: dict[Any, Update] = {}
-        for shard, state, server in zip(parts.shards.each, states, parts.servers, strict=True):
-            if server == number:
-                part = parameter_pieces(shard)
-                kind = tuple(piece.shape for piece in part) if shard.by_entry else shard.spans
-                if kind not in programs:
-                    programs[kind] = jax.jit(make_update(shard))
-                self._strips.append(Strip(part, state, programs[kind]))
+        self._pieces = parameter_pieces(shard)
+        self._state_pieces = state_pieces(shards)[0][number]
+        self._update: Update = jax.jit(make_update(shard), donate_argnums=(0, 1))
+        self._gradients: dict[int, list[Any]] = {}
+        self._part, self._state = (
+            [jnp.zeros(piece.shape, piece.dtype) for piece in pieces]
+            for pieces in (self._pieces, self._state_pieces)
+        )
 
     def compile(self, lot: int) -> float:
         """Compile updates of so many gradients; those of another number when they first come.
@@ -89,50 +93,56 @@ class Part:
             The time it took, in seconds.
         """
         before_s = time.perf_counter()
-        ones = np.ones(lot, np.float32)
-        for strip in {strip.update: strip for strip in self._strips}.values():
-            zeros, states = (
-                [np.zeros(piece.shape, piece.dtype) for piece in pieces] for pieces in strip[:2]
-            )
-            jax.block_until_ready(strip.update(zeros, states, [zeros] * lot, ones, np.float32(1.0)))
+        gradient = [np.zeros(piece.shape, piece.dtype) for piece in self._pieces]
+        self._make([gradient] * lot, np.ones(lot, np.float32), np.float32(1.0))
         return time.perf_counter() - before_s
 
-    def apply(self, order: Apply) -> None:
-        """Make an update: read one version, write the next."""
-        parameters, gradients, states = self._memory
-        target, target_state = parameters.bytes(order.target), states.bytes(order.target_state)
-        factors, rate = jnp.asarray(order.factors, jnp.float32), jnp.float32(order.rate)
-        for part_at, state_at, update in self._strips:
-            part, state = update(
-                self._read(parameters, order.source, part_at),
-                self._read(states, order.source_state, state_at),
-                [self._read(gradients, slot, part_at) for slot in order.gradients],
-                factors,
-                rate,
-            )
-            store(part, _views(part_at, target))
-            store(state, _views(state_at, target_state))
+    def begin(self, message: Begin) -> None:
+        """Take a version's parameters and state from their slots."""
+        parameters, _, states = self._memory
+        self._part = _copies(_views(self._pieces, parameters.bytes(message.parameters)))
+        self._state = _copies(_views(self._state_pieces, states.bytes(message.state)))
 
-    def _read(self, slots: Slots, slot: int, pieces: list[Piece]) -> list[Any]:
+    def apply(self, message: Apply) -> None:
+        """Make an update, and copy the parameters to their slot."""
+        gradients = [self._gradient(slot) for slot in message.gradients]
+        factors = jnp.asarray(message.factors, jnp.float32)
+        self._make(gradients, factors, jnp.float32(message.rate))
+        if message.target is not None:
+            store(self._part, _views(self._pieces, self._memory.parameters.bytes(message.target)))
+
+    def save(self, slot: int) -> None:
+        """Copy the optimizer's state to a slot."""
+        store(self._state, _views(self._state_pieces, self._memory.states.bytes(slot)))
+
+    def _make(self, gradients: list[list[Any]], factors: Any, rate: Any) -> None:
+        made = self._update(self._part, self._state, gradients, factors, rate)
+        self._part, self._state = jax.block_until_ready(made)
+
+    def _gradient(self, slot: int) -> list[Any]:
         """Arrays that XLA reads where they lie.
 
-        To hand a NumPy array over takes longer than to update a strip, so it is done once for each
-        slot: what JAX holds is the memory itself, whose content changes. Where it had to make a
-        copy, for the alignment's sake, NumPy's view is handed over each time.
+        To hand a NumPy array over takes a while, so it is done once for each slot: what JAX holds
+        is the memory itself, whose content changes. Where it had to make a copy, for the
+        alignment's sake, NumPy's view is handed over each time.
         """
-        key = (slots.descriptor, slot, pieces[0].start) if pieces else None
-        if key not in self._arrays:
-            views = _views(pieces, slots.bytes(slot))
+        if slot not in self._gradients:
+            views = _views(self._pieces, self._memory.gradients.bytes(slot))
             arrays = [jax.device_put(view) for view in views]
-            self._arrays[key] = [
+            self._gradients[slot] = [
                 array if array.unsafe_buffer_pointer() == view.ctypes.data else view
                 for array, view in zip(arrays, views, strict=True)
             ]
-        return self._arrays[key]
+        return self._gradients[slot]
 
 
 def _views(pieces: list[Piece], slot: np.ndarray) -> list[np.ndarray]:
     return [piece.view(slot) for piece in pieces]
+
+
+def _copies(views: list[np.ndarray]) -> list[Array]:
+    """In memory that belongs to nobody else."""
+    return [jnp.asarray(view.copy()) for view in views]
 
 
 def make_update(shard: Shard) -> Any:

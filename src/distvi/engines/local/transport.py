@@ -18,14 +18,16 @@ from distvi.engines.local.messages import (
     Abandoned,
     Applied,
     Apply,
+    Begin,
     Computed,
     Failed,
     Message,
     Ready,
+    Saved,
 )
 from distvi.engines.local.orders import Order, Orders, Versions
+from distvi.engines.local.servers import Servers
 from distvi.engines.local.watch import Watch
-from distvi.parameters import rates
 from distvi.protocol import (
     Alarm,
     Cancel,
@@ -63,23 +65,6 @@ class Limits(NamedTuple):
 
 
 @dataclass(eq=False)
-class Update:
-    """A commit that the servers are carrying out.
-
-    Attributes:
-        command: What the protocol said.
-        message: What the servers were told.
-        missing: Servers that have not made it.
-        since_s: When they were told, or when one was told again; on the machine's clock.
-    """
-
-    command: Commit
-    message: Apply
-    missing: set[int]
-    since_s: float
-
-
-@dataclass(eq=False)
 class LocalTransport:
     """See `distvi.protocol.Transport`.
 
@@ -91,6 +76,7 @@ class LocalTransport:
         members: The workers.
         batch_size: Examples in a gradient.
         servers: How many there are.
+        most_kept: Gradients that are kept for servers that die, until the servers save.
         watch: Told what happens when.
         interrupted: Asked while nothing happens.
         neg_elbos: Of each update, the mean over its gradients.
@@ -105,13 +91,12 @@ class LocalTransport:
     batch_size: int
     servers: int
     watch: Watch
+    most_kept: int = 8
     interrupted: Callable[[], bool] = lambda: False
     neg_elbos: list[float] = field(default_factory=list)
     end: str = ""
     replaced: int = 0
     _has_begun: bool = False
-    _state_slot: int = 0
-    _update: Update | None = None
     _waiting: deque[Command] = field(default_factory=deque)
     _events: deque[Event] = field(default_factory=deque)
     _alarm_s: float | None = None
@@ -123,6 +108,9 @@ class LocalTransport:
         self.orders = Orders(self.versions)
         self._members = Members(
             self.members, self.orders, self.crew, self.watch, self._events, self.batch_size
+        )
+        self._servers = Servers(
+            self.servers, self.crew, self.versions, self.orders, self.watch, self.most_kept
         )
 
     def pause(self) -> None:
@@ -136,15 +124,16 @@ class LocalTransport:
 
     def _is_stalled(self) -> bool:
         """Whether workers may be waiting for orders because a server does not do its part."""
-        if self._update is None and not self._waiting:
+        update = self._servers.update
+        if update is None and not self._waiting:
             return False
-        update_s = 0.0 if self._update is None else perf_counter() - self._update.since_s
-        return update_s > _STALLED_S or not self._servers_are_ready()
+        update_s = 0.0 if update is None else perf_counter() - update.since_s
+        return update_s > _STALLED_S or not self._servers.are_ready
 
     @property
-    def state_slot(self) -> int:
-        """Where the optimizer's state of the newest version is."""
-        return self._state_slot
+    def recovery(self) -> tuple[Begin, list[Apply]]:
+        """What a server that started now would be told."""
+        return self._servers.saved, [entry.message.again for entry in self._servers.log]
 
     # Events
 
@@ -156,7 +145,7 @@ class LocalTransport:
         """
         if self._has_begun:
             return
-        while not (self._servers_are_ready() and self._workers_are_ready()):
+        while not (self._servers.are_ready and self._workers_are_ready()):
             if self.interrupted():
                 return
             self._listen()
@@ -182,7 +171,7 @@ class LocalTransport:
         """Whether nobody is computing, starting or updating, and nobody comes back."""
         starting = any(not child.is_ready for child in self.crew.children.values())
         computing = self._members.are_computing
-        if starting or computing or self._update is not None or self._waiting:
+        if starting or computing or self._servers.update is not None or self._waiting:
             self._idle_since_s = None
             return False
         now_s, dismissed = self.clock.now_s(), self._members.dismissed
@@ -197,12 +186,15 @@ class LocalTransport:
         return not dismissed
 
     def settle(self) -> None:
-        """Wait until all commands have been carried out.
+        """Wait until all commands have been carried out, and the newest version is saved.
 
         Raises:
             Halted: as `receive`.
         """
-        while self._update is not None or self._waiting:
+        servers = self._servers
+        while servers.update is not None or self._waiting or not servers.is_saved:
+            if servers.update is None and not self._waiting:
+                servers.save()
             self._listen()
 
     def _listen(self) -> bool:
@@ -242,7 +234,11 @@ class LocalTransport:
             self.orders.answer(message.order)
             self._members.answered(child)
         elif isinstance(message, Applied):
-            self._applied(child.number, message)
+            command = self._servers.applied(child.number, message)
+            if command is not None:
+                self._committed(command)
+        elif isinstance(message, Saved):
+            self._servers.has_saved(child.number, message)
         elif isinstance(message, Ready):
             self._ready(child, message)
         elif isinstance(message, Failed):
@@ -252,13 +248,11 @@ class LocalTransport:
     def _ready(self, child: Child, message: Ready) -> None:
         child.is_ready = True
         self.watch.ready(child, message)
-        if child.role == "worker" and self._has_begun:
-            self._members.join(child.number)
-        elif self._update is not None and child.number in self._update.missing:
-            self._update.since_s = perf_counter()
-            child.tell(self._update.message)
-        else:
+        if child.role == "server":
+            self._servers.started(child)
             self._carry_out()
+        elif self._has_begun:
+            self._members.join(child.number)
 
     def _died(self, child: Child) -> None:
         how = child.how_it_ended()
@@ -290,13 +284,8 @@ class LocalTransport:
             if not child.is_ready and now_s - child.started_s > limits.start_s:
                 why = f"{child.name} was not ready {limits.start_s:g} s after it was started"
                 self._give_up(child, why + (f"; see {child.log}" if child.log else ""))
-        update = self._update
-        if update is None or now_s - update.since_s <= limits.patience_s:
-            return
-        for server in self.crew.of("server"):
-            if server.number in update.missing and server.is_ready:
-                made = f"did not make update {update.command.version}"
-                self._give_up(server, f"{server.name} {made} within {limits.patience_s:g} s")
+        for server, what in self._servers.overdue(limits.patience_s):
+            self._give_up(server, f"{server.name} did not {what} within {limits.patience_s:g} s")
 
     def _give_up(self, child: Child, why: str) -> None:
         """End a process that has been waited for too long, and start another in its place."""
@@ -310,7 +299,7 @@ class LocalTransport:
     @property
     def commits(self) -> list[Commit]:
         """Those that have not been carried out; none once `settle` has returned."""
-        begun = [] if self._update is None else [self._update.command]
+        begun = [] if self._servers.commit is None else [self._servers.commit]
         return begun + [command for command in self._waiting if isinstance(command, Commit)]
 
     def execute(self, command: Command) -> None:
@@ -319,14 +308,10 @@ class LocalTransport:
         self._carry_out()
 
     def _carry_out(self) -> None:
-        while self._waiting and self._update is None:
-            if isinstance(self._waiting[0], Commit) and not self._servers_are_ready():
+        while self._waiting and self._servers.update is None:
+            if isinstance(self._waiting[0], Commit) and not self._servers.are_ready:
                 return
             self._one(self._waiting.popleft())
-
-    def _servers_are_ready(self) -> bool:
-        servers = self.crew.of("server")
-        return len(servers) == self.servers and all(server.is_ready for server in servers)
 
     def _workers_are_ready(self) -> bool:
         workers = self.crew.of("worker")
@@ -336,7 +321,7 @@ class LocalTransport:
         if isinstance(command, SendParameters):
             self._members.send(command)
         elif isinstance(command, Commit):
-            self._commit(command)
+            self._servers.make(command)
         elif isinstance(command, Free):
             self.orders.decide(command.ticket.key)
         elif isinstance(command, Cancel):
@@ -350,37 +335,11 @@ class LocalTransport:
         elif isinstance(command, Stop):
             self.end = command.reason
 
-    def _commit(self, command: Commit) -> None:
-        orders = [self.orders.of(part.ticket) for part in command.parts]
-        rate, factors = rates(command.parts)
-        message = Apply(
-            version=command.version,
-            source=self.versions.slot,
-            target=self.versions.claim(),
-            source_state=self._state_slot,
-            target_state=1 - self._state_slot,
-            gradients=tuple(order.gradient for order in orders),
-            factors=factors,
-            rate=rate,
-        )
-        self._update = Update(command, message, set(range(self.servers)), perf_counter())
-        for server in self.crew.of("server"):
-            server.tell(message)
-
-    def _applied(self, server: int, message: Applied) -> None:
-        update = self._update
-        if update is None or message.version != update.command.version:
-            return  # said twice, by a server that had been given up
-        update.missing.discard(server)
-        self.watch.applied(server, message)
-        if update.missing:
-            return
-        self.versions.publish(update.command.version, update.message.target)
-        self._state_slot = update.message.target_state
+    def _committed(self, command: Commit) -> None:
+        """All servers have made an update."""
         self._members.updated()
-        orders = [self._decided(part.ticket.key) for part in update.command.parts]
+        orders = [self._decided(part.ticket.key) for part in command.parts]
         self.neg_elbos.append(sum(order.neg_elbo for order in orders) / len(orders))
-        self._update = None
         self._carry_out()
 
     def _decided(self, key: tuple[int, int, int]) -> Order:

@@ -1,0 +1,200 @@
+"""The servers: what they are told, and what one that starts anew has to catch up with.
+
+A server changes its part in place, in memory of its own; what it knew is gone when it dies. So all
+of them save now and then: the optimizer's state of one version, whose parameters stay in their
+slot, goes to a slot too. The updates since are a redo log, whose gradients stay in their slots. A
+server that starts begins at the last save and makes the updates of the log again, to the same bits.
+
+References:
+    Haerder and Reuter (1983), Principles of transaction-oriented database recovery, section 4.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import NamedTuple
+
+from distvi.engines.local.crew import Child, Crew
+from distvi.engines.local.messages import Applied, Apply, Begin, Save, Saved
+from distvi.engines.local.orders import Order, Orders, Versions
+from distvi.engines.local.watch import Watch
+from distvi.parameters import rates
+from distvi.protocol import Commit
+
+STATE_SLOTS = 2
+"""Of the last save, and of the one in the making."""
+
+
+@dataclass(eq=False)
+class Task:
+    """What servers have been told and not all have done.
+
+    Attributes:
+        message: What they were told.
+        missing: Servers that have not done it.
+        since_s: When they were told, or when one was told again; on the machine's clock.
+    """
+
+    message: Apply | Save
+    missing: set[int]
+    since_s: float
+
+    @property
+    def what(self) -> str:
+        """In words, after "did not"."""
+        verb = "make update" if isinstance(self.message, Apply) else "save version"
+        return f"{verb} {self.message.version}"
+
+
+class Logged(NamedTuple):
+    """An update since the last save, and the orders whose gradients it was made of."""
+
+    message: Apply
+    orders: list[Order]
+
+
+@dataclass(eq=False)
+class Servers:
+    """All servers.
+
+    Attributes:
+        count: How many there are.
+        crew: Their processes.
+        versions: Slots of the parameters.
+        orders: Gradients.
+        watch: Told what happens when.
+        most_kept: Gradients in the log, after which the servers save.
+        update: The update in the making.
+        saving: The save in the making.
+        log: Updates since the last save.
+    """
+
+    count: int
+    crew: Crew
+    versions: Versions
+    orders: Orders
+    watch: Watch
+    most_kept: int
+    update: Task | None = None
+    saving: Task | None = None
+    log: list[Logged] = field(default_factory=list)
+    _commit: Commit | None = None
+
+    def __post_init__(self) -> None:
+        self.saved = Begin(self.versions.newest, self.versions.read(), state=0)
+        self._next = self.saved
+
+    @property
+    def are_ready(self) -> bool:
+        """Whether each of them can be told something."""
+        servers = self.crew.of("server")
+        return len(servers) == self.count and all(server.is_ready for server in servers)
+
+    # Updates
+
+    @property
+    def commit(self) -> Commit | None:
+        """The command of the update in the making."""
+        return self._commit
+
+    def make(self, command: Commit) -> None:
+        """Begin an update."""
+        rate, factors = rates(command.parts)
+        slots = tuple(self.orders.of(part.ticket).gradient for part in command.parts)
+        message = Apply(command.version, self.versions.claim(), slots, factors, rate)
+        self._commit, self.update = command, self._told(message)
+
+    def applied(self, server: int, message: Applied) -> Commit | None:
+        """A server has made its part; the command, if that was the last part."""
+        task, command = self.update, self._commit
+        if task is None or command is None or message.version != task.message.version:
+            return None
+        task.missing.discard(server)
+        self.watch.applied(server, message)
+        if task.missing:
+            return None
+        assert isinstance(task.message, Apply)
+        assert task.message.target is not None
+        self.versions.publish(command.version, task.message.target)
+        orders = [self.orders.of(part.ticket) for part in command.parts]
+        for order in orders:
+            order.is_kept = True
+        self.log.append(Logged(task.message, orders))
+        self.update = self._commit = None
+        if sum(len(entry.orders) for entry in self.log) >= self.most_kept:
+            self.save()
+        return command
+
+    # Saves
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the last save is of the newest version."""
+        return not self.log
+
+    def save(self) -> None:
+        """Begin to save the newest version, unless that is done or another save is not."""
+        if self.saving is not None or self.is_saved:
+            return
+        version, state = self.versions.newest, (self.saved.state + 1) % STATE_SLOTS
+        self._next = Begin(version, self.versions.read(), state)
+        self.saving = self._told(Save(version, state))
+
+    def has_saved(self, server: int, message: Saved) -> None:
+        """A server's part is in its slot. With the last part, the log is shorter."""
+        task = self.saving
+        if task is None or message.version != task.message.version:
+            return
+        task.missing.discard(server)
+        if task.missing:
+            return
+        self.versions.release(self.saved.parameters)
+        self.saved, self.saving = self._next, None
+        old = [entry for entry in self.log if entry.message.version <= self.saved.version]
+        del self.log[: len(old)]
+        for order in (order for entry in old for order in entry.orders):
+            self.orders.release(order)
+
+    # Faults
+
+    def started(self, child: Child) -> None:
+        """A server is ready: tell it how to be where the others are, and what it has not done.
+
+        A save in the making waits for it, even if the server before it had done its part: what
+        the server reads now must stay as it is.
+        """
+        if self.saving is not None:
+            self.saving.missing.add(child.number)
+        child.tell(self.saved)
+        for message in self._missed(child.number):
+            child.tell(message)
+        for task in (self.update, self.saving):
+            if task is not None and child.number in task.missing:
+                task.since_s = perf_counter()
+
+    def _missed(self, server: int) -> Iterator[Apply | Save]:
+        for message, _ in self.log:
+            yield message.again
+            if self.saving is not None and message.version == self.saving.message.version:
+                yield self.saving.message
+        if self.update is not None:
+            assert isinstance(self.update.message, Apply)
+            has_made = server not in self.update.missing
+            yield self.update.message.again if has_made else self.update.message
+
+    def overdue(self, patience_s: float) -> list[tuple[Child, str]]:
+        """Servers that have not done what they were told so long ago, and what that is."""
+        now_s = perf_counter()
+        return [
+            (server, task.what)
+            for task in (self.update, self.saving)
+            if task is not None and now_s - task.since_s > patience_s
+            for server in self.crew.of("server")
+            if server.number in task.missing and server.is_ready
+        ]
+
+    def _told(self, message: Apply | Save) -> Task:
+        for server in self.crew.of("server"):
+            if server.is_ready:  # others will be told when they are
+                server.tell(message)
+        return Task(message, set(range(self.count)), perf_counter())
