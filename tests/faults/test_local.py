@@ -112,6 +112,19 @@ def test_a_server_that_is_killed_leaves_no_trace_in_the_parameters(settings, cac
     assert_identical(state, whole)
 
 
+def test_a_server_that_stays_dead_leaves_the_last_update_complete(settings, cache) -> None:
+    limits = Limits(replacements=0)
+    struck = settings | {"fault": "updating"}
+    engine = linear.local(struck, sync(), workers=2, servers=2, limits=limits, cache=cache)
+    with engine, pytest.raises(Halted, match=r"server \d .*SIGKILL.*replacements have been used"):
+        engine.advance(UPDATES)
+    begin, since = engine._transport.recovery
+    assert begin.version + len(since) == engine.update
+    assert since, "nothing was made again"
+    whole = linear.local(settings, sync(), workers=2, servers=2, cache=cache)
+    assert_identical(engine.state, trained(whole, engine.update))
+
+
 def test_others_go_on_while_a_worker_is_stopped(settings, cache) -> None:
     stopped = settings | {"fault": "computing", "signal": "SIGSTOP"}
     engine = linear.local(stopped, asynchronous(), workers=2, cache=cache)

@@ -20,6 +20,11 @@ class Told:
     may_be_touched: bool = True
     is_wanted: bool = True
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its gradient's slot may be given out again."""
+        return not (self.may_be_touched or self.is_wanted or self.order.is_kept)
+
 
 class Slots(RuleBasedStateMachine):
     """Workers that answer, die and are dismissed while versions come and go, in any order."""
@@ -65,6 +70,21 @@ class Slots(RuleBasedStateMachine):
         each.is_wanted = False
         self.close()
 
+    @precondition(lambda self: self.those(touched=False, wanted=True))
+    @rule(data=st.data())
+    def commit(self, data: st.DataObject) -> None:
+        each = data.draw(st.sampled_from(self.those(touched=False, wanted=True)))
+        each.order.is_kept = True
+        self.orders.decide(each.order.ticket.key)
+        each.is_wanted = False
+
+    @precondition(lambda self: any(each.order.is_kept for each in self.told))
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        kept = [each for each in self.told if each.order.is_kept]
+        self.orders.release(data.draw(st.sampled_from(kept)).order)
+        self.close()
+
     @rule(worker=st.integers(0, WORKERS - 1))
     def dismiss(self, worker: int) -> None:
         self.orders.decide_all(worker, incarnation=0)
@@ -87,7 +107,7 @@ class Slots(RuleBasedStateMachine):
         self.claimed = None
 
     def close(self) -> None:
-        self.told = [each for each in self.told if each.may_be_touched or each.is_wanted]
+        self.told = [each for each in self.told if not each.is_over]
 
     @invariant()
     def none_is_lost(self) -> None:

@@ -77,9 +77,10 @@ class Piece:
 
 def parameter_pieces(shard: Shard) -> list[Piece]:
     """Where the leaves of ``shard.take(flat)`` lie in the flat vector of a slot."""
-    numbers = np.arange(shard.layout.size)
-    leaves = jax.tree.leaves(shard.take(numbers))  # pyright: ignore[reportArgumentType]
-    return [Piece(4 * int(leaf.ravel()[0]), leaf.shape, np.dtype(np.float32)) for leaf in leaves]
+    flat = jax.ShapeDtypeStruct((shard.layout.size,), jnp.float32)
+    leaves = jax.tree.leaves(jax.eval_shape(shard.take, flat))
+    starts = zip(shard.starts, leaves, strict=True)
+    return [Piece(4 * start, leaf.shape, np.dtype(np.float32)) for start, leaf in starts]
 
 
 def state_pieces(shards: Shards) -> tuple[list[list[Piece]], int]:
