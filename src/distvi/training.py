@@ -1,7 +1,6 @@
 """One run: a configuration in, a run folder out; and going on with one that was stopped."""
 
 import functools
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -77,8 +76,7 @@ def train(config: RunConfig, out: Path | None = None, progress: Progress | None 
 def resume(path: Path, progress: Progress | None = None) -> Run:
     """Go on with a run from its newest checkpoint, bit for bit as if it had never stopped.
 
-    A newest checkpoint that is damaged is passed over, which is said on standard error, if there
-    is one before it.
+    A newest checkpoint that is damaged is passed over with a warning, if there is one before it.
 
     Raises:
         InputError: no run folder, no checkpoint that can be read, or other data than before.
@@ -87,14 +85,14 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
     run = load_run(path)
     setup = prepare(run.config, run.standardization)
     check_same_data(setup.dataset, run)
-    checkpoint = _newest_good(run)
+    progress = progress or Silent()
+    checkpoint = _newest_good(run, progress)
     where = run.checkpoint_folder / str(checkpoint.update)
     like = jax.eval_shape(setup.model.init, run_key(setup.config))
     params = checkpoints.restore(like, checkpoint.params, where / "params.safetensors")
     optimizer = setup.problem(params).held_optimizer
     like = jax.eval_shape(optimizer.init, params)
     opt_state = checkpoints.restore(like, checkpoint.opt_state, where / "optimizer.safetensors")
-    progress = progress or Silent()
     if checkpoint.update == setup.updates and run.summary.get("status") == "done":
         progress.finished(path, run.summary)
         return run
@@ -369,7 +367,7 @@ def _engine(
     )
 
 
-def _newest_good(run: Run) -> checkpoints.Checkpoint:
+def _newest_good(run: Run, progress: Progress) -> checkpoints.Checkpoint:
     found = checkpoints.updates(run.checkpoint_folder)
     if not found:
         raise InputError(f"{run.path} holds no checkpoint to go on from")
@@ -381,7 +379,7 @@ def _newest_good(run: Run) -> checkpoints.Checkpoint:
             problems.append(error)
             continue
         for problem in problems:
-            print(f"distvi: {problem}; going on from update {update}", file=sys.stderr)  # noqa: T201
+            progress.warned(f"{problem}; going on from update {update}")
         return checkpoint
     raise problems[0]
 

@@ -200,7 +200,7 @@ def test_resume_passes_over_a_damaged_checkpoint_and_says_so(distvi: Distvi, cop
     damaged.write_bytes(b"")
     answer = distvi("resume", copied)
     assert answer.status == 0
-    assert f"distvi: checkpoint {damaged} is damaged" in answer.err
+    assert f"checkpoint {damaged} is damaged" in answer.err
     assert "going on from update 6" in answer.err
     assert (newest(copied) / "params.safetensors").read_bytes() == expected
 

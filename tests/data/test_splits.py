@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,3 +134,12 @@ def test_the_stream_stays_what_it_is():
 def test_impossible_batches(bad: tuple[int, int, int, int]):
     with pytest.raises(ValueError, match="negative or empty"):
         batch_indices(*bad)
+
+
+@pytest.mark.parametrize("other", [{"test_fraction": 0.5}, {"split_seed": 0}])
+def test_test_rows_are_chosen_in_one_way(tmp_path: Path, other: dict[str, Any]) -> None:
+    (tmp_path / "t.csv").write_text("a,y\n" + "".join(f"{n},{n}\n" for n in range(9)))
+    with pytest.raises(
+        InputError, match=f"test_indices and {next(iter(other))} are given; only one"
+    ):
+        load(tmp_path / "t.csv", target="y", test_indices=[1], **other)

@@ -61,6 +61,9 @@ def load(
     """
     if isinstance(test_indices, str | Path):
         test_indices = read_test_indices(test_indices)
+    if test_indices is not None and not (test_fraction is None and split_seed is None):
+        both = "test_fraction" if split_seed is None else "split_seed"
+        raise InputError(f"test_indices and {both} are given; only one can choose the test rows")
     found = _whole(name_or_path, data_dir, target, task)
     if isinstance(found, Dataset):
         _refuse_split(found.name, test_fraction, split_seed, test_indices)
