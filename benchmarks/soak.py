@@ -259,9 +259,13 @@ def check_slots(engine: LocalEngine) -> None:
     if transport._events:
         return
     held = sum(map(len, engine._state.held.values()))
-    touched = [transport.orders.unanswered(n) for n in range(len(transport.members))]
-    used, known = transport.orders.used, held + sum(map(len, touched))
-    check(used == known, f"{used} slots in use, {known} known of")
+    workers, versions = range(len(transport.members)), transport.versions
+    touched = [order for n in workers for order in transport.orders.unanswered(n)]
+    used, known = transport.orders.used, held + len(touched)
+    check(used == known, f"{used} slots of gradients in use, {known} known of")
+    saved, _ = transport.recovery
+    read = {order.parameters for order in touched} | {versions.slot, saved.parameters}
+    check(versions.used == len(read), f"{versions.used} slots of parameters in use, {read} read")
 
 
 @contextmanager

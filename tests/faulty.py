@@ -17,7 +17,7 @@ from distvi.engines.local.messages import Computed
 
 def prepare(settings: dict[str, Any]) -> None:
     """Lay the fault in this process, if it is a worker or a server."""
-    faults = {"writing": _writing, "pushed": _pushed, "updating": _updating}
+    faults = {"writing": _writing, "pushed": _pushed, "updating": _updating, "saving": _saving}
     if settings.get("fault") in faults:
         faults[settings["fault"]](settings)
 
@@ -59,14 +59,28 @@ def _pushed(settings: dict[str, Any]) -> None:
 
 
 def _updating(settings: dict[str, Any]) -> None:
-    """When half of an update is in its slots."""
-    store, done = server.store, [0]
+    """When a part of an update, and nonsense, is in its slot."""
+    _storing(settings, "apply", 15)
+
+
+def _saving(settings: dict[str, Any]) -> None:
+    """When a part of the optimizer's state, and nonsense, is in its slot."""
+    _storing(settings, "save", 3)
+
+
+def _storing(settings: dict[str, Any], what: str, call: int) -> None:
+    method, store, done = getattr(server.Part, what), server.store, [0]
 
     def half(results: list[Any], targets: list[np.ndarray]) -> None:
-        done[0] += 1
-        if done[0] == 20 and not Path(settings["once"]).exists():
+        if done[0] == call and not Path(settings["once"]).exists():
             targets[-1][...] = 77
             strike(settings)
         store(results, targets)
 
-    server.store = half
+    def counted(part: server.Part, message: Any) -> None:
+        done[0] += 1
+        server.store = half
+        method(part, message)
+        server.store = store
+
+    setattr(server.Part, what, counted)

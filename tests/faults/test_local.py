@@ -97,10 +97,10 @@ def test_a_run_without_workers_halts_with_a_good_state(settings, cache) -> None:
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(engine.state.params))
 
 
-@pytest.mark.parametrize("when", ["idle", "updating"])
+@pytest.mark.parametrize("when", ["idle", "updating", "saving"])
 def test_a_server_that_is_killed_leaves_no_trace_in_the_parameters(settings, cache, when) -> None:
     whole = trained(linear.local(settings, sync(), workers=2, servers=2, cache=cache))
-    struck = settings | ({"fault": "updating"} if when == "updating" else {})
+    struck = settings | ({} if when == "idle" else {"fault": when})
     engine = linear.local(struck, sync(), workers=2, servers=2, cache=cache)
     with engine:
         engine.advance(5)
@@ -112,9 +112,10 @@ def test_a_server_that_is_killed_leaves_no_trace_in_the_parameters(settings, cac
     assert_identical(state, whole)
 
 
-def test_a_server_that_stays_dead_leaves_the_last_update_complete(settings, cache) -> None:
+@pytest.mark.parametrize("when", ["updating", "saving"])
+def test_a_server_that_stays_dead_leaves_the_last_update_complete(settings, cache, when) -> None:
     limits = Limits(replacements=0)
-    struck = settings | {"fault": "updating"}
+    struck = settings | {"fault": when}
     engine = linear.local(struck, sync(), workers=2, servers=2, limits=limits, cache=cache)
     with engine, pytest.raises(Halted, match=r"server \d .*SIGKILL.*replacements have been used"):
         engine.advance(UPDATES)

@@ -155,7 +155,7 @@ class Played(Child):
         elif isinstance(done, Save):
             assert self.version == done.version
             world.states[done.state, self.number] = done.version
-            self.outbox.append(Saved(done.version))
+            self.outbox.append(Saved(done.version, 0.0, 0.0))
 
 
 class PlayedCrew(Crew):
@@ -182,7 +182,8 @@ class PlayedCrew(Crew):
             self.world.now_s += max(timeout_s, 0.0)
 
     def forget(self, child: Any) -> None:
-        del self.children[child.role, child.number]
+        if self.children.get((child.role, child.number)) is child:
+            del self.children[child.role, child.number]
         child.is_alive = False
 
 
@@ -227,6 +228,7 @@ class World:
             self.start("worker", worker)
 
     def start(self, role: str, number: int) -> Child:
+        assert (role, number) not in self.transport.crew.children, "it lives, and is started"
         child = Played(self, role, number, self.starts)
         self.starts += 1
         self.transport.crew.children[role, number] = child
@@ -315,8 +317,11 @@ def assert_consistent(world: World, state: State) -> None:
     if not world.transport._events:
         held = sum(len(tickets) for tickets in state.held.values())
         workers = range(len(world.transport.members))
-        touched = sum(len(world.transport.orders.unanswered(worker)) for worker in workers)
-        assert world.transport.orders.used == held + touched
+        unanswered = [o for n in workers for o in world.transport.orders.unanswered(n)]
+        assert world.transport.orders.used == held + len(unanswered)
+        read = {order.parameters for order in unanswered}
+        versions = world.transport.versions
+        assert versions.used == len(read | {versions.slot, begin.parameters})
 
 
 @pytest.mark.parametrize("name", SCHEMES)
@@ -377,6 +382,44 @@ def test_workers_are_not_blamed_for_the_time_in_which_a_server_starts(calm: Any)
     state = world.advance(state, UPDATES)
     assert world.now_s > until_s
     assert not any(isinstance(c, Dismiss) for *_, commands in world.journal for c in commands)
+
+
+def test_workers_are_not_blamed_for_the_time_that_a_save_takes(calm: Any) -> None:
+    world, state = calm("sync")
+    state = world.advance(state, 2)
+    servers, until_s = world.transport._servers, 1e6
+    save = servers.save
+
+    def stop_and_save() -> None:
+        nonlocal until_s
+        if servers.saving is None:
+            until_s = world.now_s + 4.0  # longer than workers are waited for, not than servers
+            child_of(world, "server", 0).is_stopped = True
+        save()
+
+    def wake() -> None:
+        if world.now_s > until_s:
+            child_of(world, "server", 0).is_stopped = False
+
+    servers.save, world.meddle = stop_and_save, wake
+    for until in range(3, UPDATES + 1):
+        state = world.advance(state, until)
+    assert not any(isinstance(c, Dismiss) for *_, commands in world.journal for c in commands)
+
+
+def test_a_stopped_server_is_given_up_once(calm: Any) -> None:
+    world, state = calm("async")
+    world.transport._servers.most_kept = 1  # every update is saved, while the next is made
+
+    def stop() -> None:
+        servers = world.transport._servers
+        if servers.update is not None and servers.saving is not None and world.starts == 3:
+            child_of(world, "server", 0).is_stopped = True
+
+    world.meddle = stop
+    state = world.advance(state, UPDATES)
+    assert_consistent(world, state)
+    assert world.transport.replaced == 1
 
 
 def test_gradients_that_always_come_too_late_end_the_run_with_what_to_do(calm: Any) -> None:

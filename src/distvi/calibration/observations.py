@@ -32,7 +32,8 @@ class Arrangement(NamedTuple):
 class Observation:
     """Times of an arrangement in lockstep, in seconds.
 
-    In lockstep no gradient is computed while servers work, so each cost is seen by itself.
+    In lockstep no gradient is computed while servers make updates, so each cost is seen by itself.
+    (Now and then they save while gradients are computed; means of the middle half leave that out.)
 
     Attributes:
         arrangement: What was run.
@@ -60,7 +61,7 @@ class Observation:
         for span in spans:
             if span.where == "worker":
                 of_workers[span.version][span.what, span.number] = span
-            else:
+            elif span.what == "apply":
                 of_servers[span.version].append(span)
         for base in range(first, last):
             own, before, after = of_workers[base], of_servers[base], of_servers[base + 1]
@@ -113,10 +114,10 @@ class Interplay:
     def add(self, spans: Iterable[Span], first: int, last: int) -> None:
         """What the spans say of gradients on the versions ``first`` to ``last - 1``."""
         spans = list(spans)
-        by_version: dict[int, list[Span]] = defaultdict(list)
+        by_version: dict[tuple[str, int], list[Span]] = defaultdict(list)
         for span in spans:
             if span.where == "server":
-                by_version[span.version].append(span)
+                by_version[span.what, span.version].append(span)
         updates = np.array(
             [
                 (min(span.start_s for span in own), max(span.end_s for span in own))

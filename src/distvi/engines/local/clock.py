@@ -16,14 +16,16 @@ class Clock:
 
     def stop(self) -> None:
         """Nobody listens for a while: that is no worker's fault."""
-        self._stopped_s = perf_counter()
+        if self._stopped_s is None:
+            self._stopped_s = perf_counter()
 
     def go_on(self) -> None:
         """Somebody listens again."""
         if self._stopped_s is not None:
-            self.put_back(perf_counter() - self._stopped_s)
+            self._lost_s += perf_counter() - self._stopped_s
             self._stopped_s = None
 
     def put_back(self, by_s: float) -> None:
-        """Take time back that nobody could have used."""
-        self._lost_s += by_s
+        """Take time back that nobody could have used, unless the clock stands still."""
+        if self._stopped_s is None:
+            self._lost_s += by_s

@@ -119,6 +119,7 @@ class Crew:
 
     def _start(self, assignment: Assignment, environment: Mapping[str, str]) -> Child:
         role, number = place = assignment.role, assignment.number
+        assert place not in self.children, f"{role} {number} lives"
         log = None if self.logs is None else self.logs / f"{role}-{number}.log"
         shared = {assignment.parameters, assignment.gradients, assignment.states}
         shared |= {array[3] for array in (assignment.x, assignment.y)}

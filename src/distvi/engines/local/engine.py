@@ -22,7 +22,7 @@ from distvi.engines.local.crew import (
     worker_environment,
 )
 from distvi.engines.local.members import Member
-from distvi.engines.local.messages import Apply, Begin
+from distvi.engines.local.messages import Apply, Begin, Save
 from distvi.engines.local.orders import Versions
 from distvi.engines.local.parts import memory_of, parts_of, state_pieces
 from distvi.engines.local.recipe import Recipe
@@ -37,7 +37,7 @@ from distvi.protocol import Observer, Rules, initial_state
 from distvi.protocol import drive as drive_protocol
 
 _KEPT, _KEPT_BYTES = 8, 1 << 26
-"""The most gradients that are kept for servers that die; fewer where they would be large."""
+"""Gradients that are kept for servers that die, until they save; fewer where they are large."""
 
 _REDONE = STATE_SLOTS
 """A slot of the optimizer's state that no server writes."""
@@ -164,12 +164,13 @@ class LocalEngine:
 
     def _redone(self, begin: Begin, updates: list[Apply]) -> int:
         """Make updates again in this process; where a run breaks off, a server may be dead."""
-        for number in range(self._processes.servers):
-            part = Part(self._shards, number, self._memory)
-            part.begin(begin)
-            for update in updates:
-                part.apply(update)
-            part.save(_REDONE)
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):  # as the servers have done
+            for number in range(self._processes.servers):
+                part = Part(self._shards, number, self._memory)
+                part.begin(begin)
+                for update in updates:
+                    part.apply(update)
+                part.save(Save(updates[-1].version, _REDONE))
         return _REDONE
 
     # What it has done

@@ -132,6 +132,8 @@ class Saved(NamedTuple):
     """The server's part of the optimizer's state is completely in its slot."""
 
     version: int
+    started_s: float
+    ended_s: float
 
 
 # From both

@@ -12,7 +12,7 @@ from distvi.engines.base import Problem
 from distvi.engines.local.arena import Slots
 from distvi.parameters import Layout, Shard, Shards, make_shards, place
 
-_ALIGNMENT = 64  # where XLA takes an array as it lies
+_ALIGNMENT = 64  # of each array in a slot: a line of the cache
 
 
 @runtime_checkable

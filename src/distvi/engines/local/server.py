@@ -53,16 +53,16 @@ def serve(connection: Connection, assignment: Assignment) -> None:
     send(connection, Ready(compile_time_s))
     while True:
         message = receive(connection)
+        started_s = time.perf_counter()
         if isinstance(message, Begin):
             part.begin(message)
         elif isinstance(message, Apply):
-            started_s = time.perf_counter()
             part.apply(message)
             if message.target is not None:
                 send(connection, Applied(message.version, started_s, time.perf_counter()))
         elif isinstance(message, Save):
-            part.save(message.state)
-            send(connection, Saved(message.version))
+            part.save(message)
+            send(connection, Saved(message.version, started_s, time.perf_counter()))
 
 
 class Part:
@@ -111,9 +111,9 @@ class Part:
         if message.target is not None:
             store(self._part, _views(self._pieces, self._memory.parameters.bytes(message.target)))
 
-    def save(self, slot: int) -> None:
-        """Copy the optimizer's state to a slot."""
-        store(self._state, _views(self._state_pieces, self._memory.states.bytes(slot)))
+    def save(self, message: Save) -> None:
+        """Copy the optimizer's state to its slot."""
+        store(self._state, _views(self._state_pieces, self._memory.states.bytes(message.state)))
 
     def _make(self, gradients: list[list[Any]], factors: Any, rate: Any) -> None:
         made = self._update(self._part, self._state, gradients, factors, rate)
@@ -170,6 +170,6 @@ def make_update(shard: Shard) -> Any:
 
 
 def store(results: list[Array], targets: list[np.ndarray]) -> None:
-    """Write what an update gave; nobody looks at the slots before the message that follows."""
+    """Write to a slot; nobody looks at it before the message that follows."""
     for result, target in zip(results, targets, strict=True):
         np.copyto(target, np.asarray(result))

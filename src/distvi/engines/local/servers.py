@@ -63,7 +63,7 @@ class Servers:
         versions: Slots of the parameters.
         orders: Gradients.
         watch: Told what happens when.
-        most_kept: Gradients in the log, after which the servers save.
+        most_kept: Once so many gradients are in the log, the servers save.
         update: The update in the making.
         saving: The save in the making.
         log: Updates since the last save.
@@ -146,6 +146,7 @@ class Servers:
         if task is None or message.version != task.message.version:
             return
         task.missing.discard(server)
+        self.watch.saved(server, message)
         if task.missing:
             return
         self.versions.release(self.saved.parameters)
@@ -184,14 +185,13 @@ class Servers:
 
     def overdue(self, patience_s: float) -> list[tuple[Child, str]]:
         """Servers that have not done what they were told so long ago, and what that is."""
-        now_s = perf_counter()
-        return [
-            (server, task.what)
-            for task in (self.update, self.saving)
-            if task is not None and now_s - task.since_s > patience_s
-            for server in self.crew.of("server")
-            if server.number in task.missing and server.is_ready
-        ]
+        now_s, found = perf_counter(), []
+        late = [t for t in (self.update, self.saving) if t and now_s - t.since_s > patience_s]
+        for server in self.crew.of("server"):
+            tasks = [task for task in late if server.number in task.missing]
+            if tasks and server.is_ready:
+                found.append((server, tasks[0].what))
+        return found
 
     def _told(self, message: Apply | Save) -> Task:
         for server in self.crew.of("server"):

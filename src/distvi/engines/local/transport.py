@@ -55,7 +55,7 @@ class Limits(NamedTuple):
 
     Attributes:
         start_s: For a process to be ready.
-        patience_s: For a gradient or an update.
+        patience_s: For a gradient, an update or a save.
         replacements: Of processes that died, in the whole run.
     """
 
@@ -76,7 +76,7 @@ class LocalTransport:
         members: The workers.
         batch_size: Examples in a gradient.
         servers: How many there are.
-        most_kept: Gradients that are kept for servers that die, until the servers save.
+        most_kept: Once so many gradients are kept for servers that die, the servers save.
         watch: Told what happens when.
         interrupted: Asked while nothing happens.
         neg_elbos: Of each update, the mean over its gradients.
@@ -90,8 +90,8 @@ class LocalTransport:
     members: Sequence[Member]
     batch_size: int
     servers: int
+    most_kept: int
     watch: Watch
-    most_kept: int = 8
     interrupted: Callable[[], bool] = lambda: False
     neg_elbos: list[float] = field(default_factory=list)
     end: str = ""
@@ -188,9 +188,12 @@ class LocalTransport:
     def settle(self) -> None:
         """Wait until all commands have been carried out, and the newest version is saved.
 
+        Events wait too, so the clock stops here: what a server takes is no worker's fault.
+
         Raises:
             Halted: as `receive`.
         """
+        self.clock.stop()
         servers = self._servers
         while servers.update is not None or self._waiting or not servers.is_saved:
             if servers.update is None and not self._waiting:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from distvi.engines.local.crew import Child
-from distvi.engines.local.messages import Applied, Computed, Ready
+from distvi.engines.local.messages import Applied, Computed, Ready, Saved
 from distvi.engines.local.orders import Order
 from distvi.engines.timeline import Span
 from distvi.protocol import Dismiss
@@ -180,6 +180,12 @@ class Watch:
         now.applying_s += message.ended_s - message.started_s
         times_s = (message.started_s, message.ended_s)
         self._took_time([Span("server", server, "apply", *times_s, message.version)])
+
+    def saved(self, server: int, message: Saved) -> None:
+        """A server has saved."""
+        self.servers[server].applying_s += message.ended_s - message.started_s
+        times_s = (message.started_s, message.ended_s)
+        self._took_time([Span("server", server, "save", *times_s, message.version)])
 
     def _of(self, child: Child) -> WorkerNow | ServerNow:
         return self.workers[child.number] if child.role == "worker" else self.servers[child.number]
