@@ -14,6 +14,7 @@ from distvi.config import DataSettings, EngineSettings, RunConfig, TrainingSetti
 from distvi.data import Dataset, Examples, Schema, Standardization, Task, batch_indices
 from distvi.distributed import Deployment, prepare_deployment
 from distvi.engines import Problem, mesh
+from distvi.engines.blocks import Devices
 from distvi.engines.local import Recipe
 from distvi.engines.simulated import CLUSTERS
 from distvi.errors import InputError
@@ -52,7 +53,7 @@ class Setup:
     model: Model
     schedule: optax.Schedule
     updates: int
-    devices: mesh.Devices
+    devices: Devices
     deployment: Deployment | None = None
 
     @property
@@ -141,7 +142,7 @@ def _assemble(
     dataset: Dataset,
     standardization: Standardization,
     updates: int,
-    devices: mesh.Devices,
+    devices: Devices,
     deployment: Deployment | None,
 ) -> Setup:
     training = config.training

@@ -11,17 +11,23 @@ import optax
 import pytest
 
 from distvi.data import Examples, batch_indices
-from distvi.engines import Diverged, Engine, Problem, TrainState
-from distvi.engines.mesh import UPDATES_PER_BLOCK, MeshEngine, devices, make_step
+from distvi.engines import Diverged, Engine, Problem, TrainState, blocks, mesh
+from distvi.engines.blocks import UPDATES_PER_BLOCK
+from distvi.engines.mesh import MeshEngine, devices, make_step
 from distvi.errors import InputError
 
 N, BATCH, LAST = 50, 8, 2 * UPDATES_PER_BLOCK + 7
+BATCH_BYTES = BATCH * 4 * (3 + 1)
 
 MakeEngine = Callable[..., Engine]
 
 
-@pytest.fixture(params=["streamed", "resident"])
-def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
+@pytest.fixture(params=["streamed", "resident", "short blocks, slow pace"])
+def make_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MakeEngine:
+    if request.param not in ("streamed", "resident"):
+        monkeypatch.setattr(blocks, "BLOCK_BYTES", 7 * BATCH_BYTES)
+        monkeypatch.setattr(mesh, "CALL_S", 0.0)
+
     def make(problem: Problem, **options: Any) -> Engine:
         settings = {"params": start(), "last": LAST, "resident": request.param == "resident"}
         return MeshEngine(problem, on=devices(None)[:1], **(settings | options))
@@ -67,6 +73,24 @@ def test_state_is_a_function_of_the_update_alone(make_engine: MakeEngine, proble
     assert whole.update == parts.update == LAST == len(values)
 
 
+def test_the_length_of_blocks_and_calls_makes_no_difference(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for updates, call_s in ((64, 9.0), (64, 0.0), (7, 9.0), (1, 0.0)):
+        monkeypatch.setattr(blocks, "BLOCK_BYTES", updates * BATCH_BYTES)
+        monkeypatch.setattr(mesh, "CALL_S", call_s)
+        with MeshEngine(problem, start(), devices(None)[:1], last=LAST) as engine:
+            found.append((engine.advance(LAST), params_of(engine)))
+    for other in found[1:]:
+        jax.tree.map(np.testing.assert_array_equal, other, found[0])
+
+
+def test_no_update_comes_after_the_last(make_engine: MakeEngine, problem: Problem) -> None:
+    with make_engine(problem) as engine, pytest.raises(ValueError, match=f"in a run of {LAST}"):
+        engine.advance(LAST + 1)
+
+
 def test_is_the_plain_loop(make_engine: MakeEngine, problem: Problem) -> None:
     step = jax.jit(make_step(problem))
     plain = TrainState(start(), problem.optimizer.init(start()))
@@ -83,14 +107,17 @@ def test_is_the_plain_loop(make_engine: MakeEngine, problem: Problem) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), got, dict(plain.params))
 
 
-def test_goes_on_from_a_state_bit_for_bit(make_engine: MakeEngine, problem: Problem) -> None:
+@pytest.mark.parametrize("at", [17, UPDATES_PER_BLOCK])
+def test_goes_on_from_a_state_bit_for_bit(
+    make_engine: MakeEngine, problem: Problem, at: int
+) -> None:
     with make_engine(problem) as whole:
-        whole.advance(17)
+        whole.advance(at)
         state = jax.tree.map(np.array, whole.state)
         whole.advance(LAST)
         expected = params_of(whole)
     params, opt_state = jax.tree.map(jnp.asarray, state)
-    with make_engine(problem, params=params, opt_state=opt_state, update=17) as resumed:
+    with make_engine(problem, params=params, opt_state=opt_state, update=at) as resumed:
         resumed.advance(LAST)
         jax.tree.map(np.testing.assert_array_equal, params_of(resumed), expected)
 

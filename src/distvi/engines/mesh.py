@@ -2,42 +2,28 @@
 
 The batch is cut among the devices and the parameters are on all of them; the compiler adds the
 all-reduce of the gradients. With one device this is plain training. A call of the compiled program
-makes several updates, from a block of batches that a background thread has prepared: `Streamed`
-copies their examples; `Resident` holds the training set in the devices' memory and names them.
+makes several updates, from a block of batches that a background thread has prepared (`blocks`).
 """
 
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from distvi.engines.base import Diverged, Params, Problem, TrainState
+from distvi.engines.blocks import Block, Devices, Feed, Layout, Resident, Streamed, layout
 from distvi.engines.memory import keep_freed_memory
 from distvi.engines.prefetch import Prefetch
 from distvi.errors import InputError
 
-Devices = list[Any]
-"""Of `jax.Device`, which type checkers take for a variable."""
-
-UPDATES_PER_BLOCK = 64
-BLOCK_BYTES = 2**24  # of copied examples; a block has fewer updates rather than more bytes
 CALL_S = 0.2  # about the longest call, for nothing interrupts one
-
-
-class Layout(NamedTuple):
-    """Where arrays lie: on every device, or cut among them along the batch."""
-
-    whole: NamedSharding
-    by_example: NamedSharding
-    by_update: NamedSharding  # (updates, batch, ...)
 
 
 def devices(workers: int | None) -> Devices:
@@ -60,16 +46,6 @@ def devices(workers: int | None) -> Devices:
             f"{found[0].platform}; ask for at most {len(found)}"
         )
     return found[:workers]
-
-
-def layout(on: Devices) -> Layout:
-    """Placements on a row of devices."""
-    mesh = Mesh(np.array(on), ("batch",), axis_types=(AxisType.Auto,))
-    return Layout(
-        whole=NamedSharding(mesh, PartitionSpec()),
-        by_example=NamedSharding(mesh, PartitionSpec("batch")),
-        by_update=NamedSharding(mesh, PartitionSpec(None, "batch")),
-    )
 
 
 Step = Callable[[TrainState, Array, Array, Array, Array, Array], tuple[TrainState, Array]]
@@ -95,89 +71,6 @@ def make_step(problem: Problem) -> Step:
         return TrainState(params, opt_state), value
 
     return step
-
-
-Block = tuple[Array, Array, Array]
-"""What some consecutive updates are made of, on the devices: x, y, and the indices of examples."""
-
-
-@runtime_checkable
-class Feed(Protocol):
-    """Gives updates their batches, a block of them at a time."""
-
-    @property
-    def updates(self) -> int:
-        """Updates a block is good for: number n for those from ``n * updates`` on."""
-        ...
-
-    @property
-    def like(self) -> Any:
-        """Shapes, dtypes and places of a block."""
-        ...
-
-    def block(self, number: int) -> Block:
-        """One of the blocks; called in a background thread."""
-        ...
-
-    def batch(self, block: Block, row: Array) -> Block:
-        """The batch of one of its updates, traced."""
-        ...
-
-
-class Streamed:
-    """A block holds copies of its updates' examples, made on the host."""
-
-    def __init__(self, problem: Problem, places: Layout) -> None:
-        self._problem, self._place = problem, places.by_update
-        examples, batch_size = problem.examples, problem.batch_size
-        bytes_of_one = sum(rows[:1].nbytes for rows in (examples.x, examples.y)) * batch_size
-        self.updates = max(1, min(UPDATES_PER_BLOCK, BLOCK_BYTES // bytes_of_one))
-        self._shape = (self.updates, batch_size)
-        rows = (examples.x[:0], examples.y[:0], np.zeros(0, np.uint32))
-        self.like = tuple(
-            jax.ShapeDtypeStruct(self._shape + r.shape[1:], r.dtype, sharding=self._place)
-            for r in rows
-        )
-
-    def block(self, number: int) -> Block:
-        """One of the blocks; a matrix of which is a batch."""
-        count = self.updates * self._problem.batch_size
-        index = self._problem.indices(number * count, count)
-        rows = (*self._problem.examples.take(index), index.astype(np.uint32))
-        return jax.device_put(
-            tuple(r.reshape(self._shape + r.shape[1:]) for r in rows), self._place
-        )
-
-    def batch(self, block: Block, row: Array) -> Block:
-        """A row of each."""
-        x, y, index = block
-        return x[row], y[row], index[row]
-
-
-class Resident:
-    """The training set lies in the memory of every device; what is new in a block are indices."""
-
-    updates = UPDATES_PER_BLOCK
-
-    def __init__(self, problem: Problem, places: Layout) -> None:
-        self._problem, self._places = problem, places
-        x, y = np.asarray(problem.examples.x), np.asarray(problem.examples.y)
-        self._data = jax.device_put((x, y), places.whole)
-        self.like = self.block(0)
-
-    def block(self, number: int) -> Block:
-        """The training set and a matrix of indices."""
-        count = self.updates * self._problem.batch_size
-        index = self._problem.indices(number * count, count).astype(np.uint32)
-        placed = jax.device_put(index.reshape(self.updates, -1), self._places.by_update)
-        return *self._data, placed
-
-    def batch(self, block: Block, row: Array) -> Block:
-        """The examples that a row of the indices names."""
-        x, y, indices = block
-        index = indices[row]
-        place = self._places.by_example
-        return *(jax.lax.with_sharding_constraint(d[index], place) for d in (x, y)), index
 
 
 def make_updates(problem: Problem, feed: Feed) -> Callable[..., tuple[TrainState, Array]]:
@@ -245,7 +138,7 @@ class MeshEngine:
         # Copied, because the first update gives the memory of its state away; `device_put` may
         # share it with the caller's arrays, even where it is asked not to.
         self._state: TrainState = jax.jit(lambda state: jax.tree.map(jnp.copy, state))(state)
-        self._update, self._batch_size = update, problem.batch_size
+        self._update, self._last, self._batch_size = update, last, problem.batch_size
         self.workers = len(on)
         resident = _fits(problem, on[0]) if resident is None else resident
         self._feed: Feed = (Resident if resident else Streamed)(problem, places)
@@ -329,21 +222,25 @@ class MeshEngine:
     def advance(
         self, until: int, interrupted: Callable[[], bool] = lambda: False
     ) -> Float[np.ndarray, " updates"]:
-        """Make updates up to number ``until``; see `distvi.engines.base.Engine`."""
+        """Make updates up to number ``until``; see `distvi.engines.base.Engine`.
+
+        Raises:
+            ValueError: that is beyond the last update of the run.
+        """
+        if until > self._last:
+            raise ValueError(f"no update {until} in a run of {self._last}")
         pending: deque[_Call] = deque()
         values: list[np.ndarray] = []
-        first = self._update
-        while first < until and not interrupted():
-            pending.append(self._call(first, until))
-            first += pending[-1].updates
+        while self._update < until and not interrupted():
+            pending.append(self._call(until))
             if len(pending) > 1:  # one call runs while the next is prepared
                 values.append(self._finish(pending.popleft()))
         values += [self._finish(call) for call in pending]
-        self._update = first
         return np.concatenate([np.zeros(0, np.float32), *values])
 
-    def _call(self, first: int, until: int) -> "_Call":
-        """Dispatch updates from number ``first`` on: of one block, and not more than the pace."""
+    def _call(self, until: int) -> "_Call":
+        """Dispatch the next updates: of one block, and not more than the pace."""
+        first = self._update
         number, row = divmod(first, self._feed.updates)
         if number != self._number:
             before_s = time.perf_counter()
@@ -355,6 +252,7 @@ class MeshEngine:
         self._state, values = self._updates(
             self._state, self._key, np.uint32(number), rows, self._block
         )
+        self._update += count
         return _Call(first, row, count, values, began_s)
 
     def _finish(self, call: "_Call") -> Float[np.ndarray, " updates"]:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from distvi.config import RunConfig
-from distvi.engines.mesh import Devices
+from distvi.engines.blocks import Devices
 
 _OF_SERVERS = ("placement", "gradients_cancelled", "processes_replaced", "incidents")
 _PACKAGES = ("jax", "jaxlib", "optax", "numpy")
