@@ -67,7 +67,12 @@ class Scene(Bare):
             for at in range(gradients)
             for n in range(workers)
             for what, begin in (("pull", 0.0), ("compute", 0.5))
-        ] + [Span("server", n, "apply", 1.0, 1.25, 0) for n in range(servers)]
+        ]
+        for n in range(servers):
+            spans += [
+                Span("server", n, "save", 0.8, 0.9, 0),
+                Span("server", n, "apply", 1, 1.25, 0),
+            ]
         self.now = Snapshot(
             tuple(
                 WorkerNow(n, STATES[n % 5], 100 + n, 1204 - 3 * n, n % 4, int(n == 1), 12.0)

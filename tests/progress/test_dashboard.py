@@ -72,7 +72,8 @@ def test_what_it_says_of_a_run(board: Dashboard) -> None:
     assert watched["workers"][1]["state"] == "waiting"
     assert watched["servers"][0]["bytes"] == 2_210_304
     assert watched["spans"][0] == ["server", 0, "apply", 2.0, 1.75]  # before the last end
-    assert watched["spans"][1] == ["worker", 1, "compute", 0.5, 0.0]
+    assert [span[2] for span in watched["spans"][1:3]] == ["save", "compute"]
+    assert watched["spans"][2] == ["worker", 1, "compute", 0.5, 0.0]
 
 
 def test_before_the_run_has_begun(clock: Clock) -> None:

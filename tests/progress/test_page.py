@@ -86,6 +86,14 @@ def test_a_run_with_processes(tmp_path: Path, look: Look) -> None:
     assert 'aria-valuenow="612"' in page
 
 
+def test_everything_that_takes_time_has_its_colour(tmp_path: Path, look: Look) -> None:
+    page, said = drawn(Scene(), tmp_path / "digits-0001", look)
+    assert said.count("save") == 1
+    for what in ("wait", "pull", "compute", "push", "apply", "save"):
+        assert f'fill="var(--{what})"' in page
+    assert 'd="undefined' not in page
+
+
 def test_an_engine_without_processes(tmp_path: Path, look: Look) -> None:
     _, said = drawn(Bare(), tmp_path / "run", look)
     assert "train: −ELBO per example 1.234" in said
@@ -149,6 +157,6 @@ def test_a_run_in_progress_whose_worker_is_replaced(tmp_path: Path, look: Look) 
     assert f"{UPDATES - 1} of {UPDATES} updates" in said
     assert " test: RMSE " in said
     assert f'aria-label="rmse at {UPDATES - 2} points' in pages[0]
-    assert "compute pull push wait apply worker 0 server 0" in said
+    assert "compute pull push wait apply save worker 0 server 0" in said
     assert re.search(r" 0 (waiting|computing) \d+ \d+ 0 \S+ m?s 1 ", said)
     assert f"update 3 {warning}" in said
