@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -95,12 +96,18 @@ def _run(connection: Connection, assignment: Assignment) -> None:
 
 
 def pin(cores: tuple[int, ...]) -> None:
-    """Keep this thread, which computes, and those that it starts from now on to these cores.
+    """Keep all threads of this process, and those that they start from now on, to these cores.
 
-    Where there are any. The compiler's threads, which have nothing to do any more, had them all.
+    Where there are any. XLA computes in the caller's thread and in one of its own, which is there
+    already: left alone, it would take a core that belongs to another worker.
     """
-    if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
+    if not cores or not hasattr(os, "sched_setaffinity"):
+        return
+    tasks = Path("/proc/self/task")
+    threads = [int(task.name) for task in tasks.iterdir()] if tasks.exists() else [0]
+    for thread in threads:
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.sched_setaffinity(thread, cores)
 
 
 def _leave(status: int) -> None:
