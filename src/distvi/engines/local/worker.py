@@ -85,12 +85,18 @@ def push(gradient: list[np.ndarray], slot: np.ndarray) -> bool:
     Returns:
         Whether all of it is finite.
     """
-    start = 0
+    start, are_finite = 0, True
     for tensor in gradient:
-        np.copyto(slot[start : start + tensor.size], tensor.ravel())
+        part = slot[start : start + tensor.size]
+        np.copyto(part, tensor.ravel())
+        are_finite = are_finite and _is_finite(part)  # while it is in the cache
         start += tensor.size
+    return are_finite
+
+
+def _is_finite(part: np.ndarray) -> bool:
     # The product with itself takes a tenth of the time; it overflows where a gradient is huge.
-    return bool(np.isfinite(np.dot(slot, slot)) or np.isfinite(slot).all())
+    return bool(isfinite(np.dot(part, part)) or np.isfinite(part).all())
 
 
 def _orders(connection: Connection) -> Iterator[tuple[Compute, float]]:
