@@ -1,6 +1,7 @@
 """What every test shares: type checks at run time, and a key that comes from the test's name."""
 
 import os
+import signal
 import zlib
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from jaxtyping import install_import_hook
 
 # Annotated shapes and types are checked in every call that a test makes.
 install_import_hook("distvi", "beartype.beartype")
+
+# A shell lets what it runs in the background ignore Ctrl-C, and so would all processes of a test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No clocks, and the same examples every time.
 hypothesis.settings.register_profile("distvi", deadline=None, derandomize=True)

@@ -1,7 +1,7 @@
 """From the engine's settings to a parameter server that trains, checked before anything runs."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,6 +174,7 @@ def local_engine(
     recipe: Recipe,
     *,
     last: int,
+    draw: Callable[[], Any] | None = None,
     opt_state: Any = None,
     update: int = 0,
     counts: Mapping[str, Any] | None = None,
@@ -183,9 +184,10 @@ def local_engine(
     Args:
         deployment: Workers, servers, scheme, limits.
         problem: What to optimize.
-        params: Parameters to start from.
+        params: Parameters to start from; of shapes with ``draw``.
         recipe: Builds the same problem in every process.
         last: Updates of the whole run.
+        draw: Draws the parameters, while the processes get ready.
         opt_state: Of the unsharded optimizer, to go on from.
         update: Updates that have been made already.
         counts: Of the engine that made them.
@@ -206,7 +208,15 @@ def local_engine(
     )
     rules = deployment.rules(last)
     engine = LocalEngine(
-        problem, params, rules, recipe, processes, opt_state=opt_state, update=update, counts=counts
+        problem,
+        params,
+        rules,
+        recipe,
+        processes,
+        draw=draw,
+        opt_state=opt_state,
+        update=update,
+        counts=counts,
     )
     if settings.trace:
         engine.keep_timeline()

@@ -62,6 +62,10 @@ class Setup:
         assert self.config.training.batch_size is not None
         return self.config.training.batch_size
 
+    def shapes(self) -> Any:
+        """Of the parameters."""
+        return jax.eval_shape(self.model.init, run_key(self.config))
+
     def initial_params(self) -> Any:
         """Parameters before the first update."""
         key = jax.random.fold_in(run_key(self.config), _INIT)
@@ -95,6 +99,7 @@ class Setup:
     def recipe(self) -> Recipe:
         """How another process builds the problem, given the training examples."""
         settings = {
+            "shapes": jax.tree.map(lambda leaf: list(leaf.shape), self.shapes()),
             "config": self.config.model_dump(mode="json"),
             "schema": self.dataset.schema.to_json(),
             "standardization": self.standardization.to_json(),
@@ -178,7 +183,12 @@ def rebuild(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> tuple[Pro
     config = RunConfig.model_validate(settings["config"])
     standardization = Standardization.from_json(settings["standardization"])
     setup = _assemble(config, dataset, standardization, settings["updates"], [], None)
-    params = jax.eval_shape(setup.model.init, run_key(config))
+    # Initial values are not drawn here: that takes half a second, which a server has no use for.
+    params = jax.tree.map(
+        lambda shape: jax.ShapeDtypeStruct(tuple(shape), np.float32),
+        settings["shapes"],
+        is_leaf=lambda node: isinstance(node, list),
+    )
     return setup.problem(params), params
 
 

@@ -23,7 +23,7 @@ from distvi.runs import checkpoints
 from distvi.runs.folder import Run, check_new, create, load_run
 from distvi.runs.recording import journal_file, trace_file
 from distvi.runs.summary import summarize
-from distvi.setup import Setup, check_same_data, prepare, run_key
+from distvi.setup import Setup, check_same_data, prepare
 
 _NEW_COUNTERS: dict[str, Any] = {
     "training_time_s": 0.0,
@@ -67,7 +67,7 @@ def train(config: RunConfig, out: Path | None = None, progress: Progress | None 
     """
     check_new(out)
     setup = prepare(config)
-    engine = _engine(setup, setup.initial_params())
+    engine = _engine(setup)
     dataset = setup.dataset
     run = create(out, setup.config, dataset.schema, setup.standardization, len(dataset.train))
     return _Course(run, setup, engine, progress or Silent()).go()
@@ -88,7 +88,7 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
     progress = progress or Silent()
     checkpoint = _newest_good(run, progress)
     where = run.checkpoint_folder / str(checkpoint.update)
-    like = jax.eval_shape(setup.model.init, run_key(setup.config))
+    like = setup.shapes()
     params = checkpoints.restore(like, checkpoint.params, where / "params.safetensors")
     optimizer = setup.problem(params).held_optimizer
     like = jax.eval_shape(optimizer.init, params)
@@ -325,16 +325,20 @@ class _Course:
 
 def _engine(
     setup: Setup,
-    params: Any,
+    params: Any = None,
     opt_state: Any = None,
     update: int = 0,
     counters: dict[str, Any] = _NEW_COUNTERS,
 ) -> Engine:
-    problem, last, deployment = setup.problem(params), setup.updates, setup.deployment
+    """The engine of a new run, or of one that goes on with these numbers."""
+    last, deployment = setup.updates, setup.deployment
+    draw = setup.initial_params if params is None else lambda: params
+    shapes = setup.shapes()
+    problem = setup.problem(shapes)
     if deployment is None:
         return MeshEngine(
             problem,
-            params,
+            draw(),
             setup.devices,
             last=last,
             resident=_RESIDENT[setup.config.engine.data_on_device],
@@ -347,8 +351,9 @@ def _engine(
         return local_engine(
             deployment,
             problem,
-            params,
+            shapes,
             recipe,
+            draw=draw,
             last=last,
             opt_state=opt_state,
             update=update,
@@ -357,7 +362,7 @@ def _engine(
     return simulated_engine(
         deployment,
         problem,
-        params,
+        draw(),
         last=last,
         seed=setup.config.training.seed,
         opt_state=opt_state,

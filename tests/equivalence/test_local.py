@@ -70,7 +70,8 @@ def test_sync_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(settings, cac
         params, opt_state = first.state
     rest = linear.local(
         settings, sync(), 2, 3, placement="greedy", cache=cache,
-        params=params, opt_state=opt_state, update=17, counts=first.counts,
+        params=jax.eval_shape(lambda: params), draw=lambda: params,
+        opt_state=opt_state, update=17, counts=first.counts,
     )  # fmt: skip
     assert_close(trained(rest)[1], whole, 1e-6)
     assert rest.examples == whole_engine.examples == UPDATES * 8

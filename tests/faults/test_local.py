@@ -221,11 +221,12 @@ def test_nothing_is_left_where_not_all_processes_can_be_started(
         return started[0]
 
     monkeypatch.setattr(subprocess, "Popen", start_one)
-    with (
-        pytest.raises(Halted, match=r"cannot start worker 1: .*Resource temporarily unavailable"),
-        linear.local(settings, asynchronous(), workers=2),
-    ):
+    engine = linear.local(settings, asynchronous(), workers=2)
+    refused = r"cannot start worker 1: .*Resource temporarily unavailable"
+    with pytest.raises(Halted, match=refused), engine:
         pass
+    jax.tree.map(np.testing.assert_array_equal, engine.state.params, linear.start())
+    del engine
     assert started[0].poll() is not None
     assert processes_and_memory() == before
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from distvi.calibration.costs import fit
 from distvi.calibration.observations import Arrangement, Interplay, Observation
 from distvi.config import RunConfig, write_toml
@@ -204,17 +202,13 @@ def probing(setup: Setup) -> Iterator[list[Probe]]:
 
 def size_of(setup: Setup) -> int:
     """Number of parameters."""
-    return layout_of(_shapes(setup)).size
-
-
-def _shapes(setup: Setup) -> Any:
-    return jax.eval_shape(setup.model.init, jax.random.key(0))
+    return layout_of(setup.shapes()).size
 
 
 def _can_have(setup: Setup, servers: int) -> bool:
     """Whether the optimizer can work in so many parts: some need whole tensors, or all of them."""
     assert setup.deployment is not None
-    shapes = _shapes(setup)
+    shapes = setup.shapes()
     layout, problem = layout_of(shapes), setup.problem(shapes)
     try:
         placement = place(setup.deployment.settings.placement, layout.sizes, servers)

@@ -80,11 +80,11 @@ class DeepGP(SampledModel):
     @cached_property
     def spectra(self) -> tuple[Spectrum, ...]:
         """The fixed draws of every layer, a function of the seed; never trained."""
-        with jax.ensure_compile_time_eval():  # also when first asked for inside a trace
-            draw = jax.jit(self._draw_spectra, compiler_options=_ONCE)
-            return draw(jax.random.key(self.seed, impl="threefry2x32"))
+        # One compiled program gives numbers also when they are first asked for inside a trace.
+        return jax.jit(self._draw_spectra, compiler_options=_ONCE).lower().compile()()
 
-    def _draw_spectra(self, key: Array) -> tuple[Spectrum, ...]:
+    def _draw_spectra(self) -> tuple[Spectrum, ...]:
+        key = jax.random.key(self.seed, impl="threefry2x32")
         rows, features = [inputs for inputs, _ in self.layer_sizes], self.settings.features
         z_key, scale_key = jax.random.split(jax.random.fold_in(key, _SPECTRA))
         if self.settings.orthogonal:

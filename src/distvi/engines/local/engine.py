@@ -36,7 +36,7 @@ from distvi.parameters import layout_of
 from distvi.protocol import Observer, Rules, initial_state
 from distvi.protocol import drive as drive_protocol
 
-_KEPT, _KEPT_BYTES = 8, 1 << 26
+_KEPT, _KEPT_BYTES = 16, 1 << 26
 """Gradients that are kept for servers that die, until they save; fewer where they are large."""
 
 _REDONE = STATE_SLOTS
@@ -73,10 +73,11 @@ class LocalEngine:
 
     Args:
         problem: What to optimize; ``batch_size`` is that of one gradient.
-        params: Parameters to start from.
+        params: Parameters to start from; of shapes (``jax.ShapeDtypeStruct``) with ``draw``.
         rules: The scheme and the limits.
         recipe: Builds the same problem in the processes.
         processes: How many of them, and how they are run.
+        draw: Draws the parameters, while the processes get ready: both take a while.
         opt_state: Of the unsharded optimizer, to go on from.
         update: Updates that have been made already.
         counts: What ``counts`` said after those.
@@ -94,6 +95,7 @@ class LocalEngine:
         recipe: Recipe,
         processes: Processes,
         *,
+        draw: Callable[[], Params] | None = None,
         opt_state: Any = None,
         update: int = 0,
         counts: Mapping[str, Any] | None = None,
@@ -129,12 +131,14 @@ class LocalEngine:
             most_kept=max(1, min(_KEPT, _KEPT_BYTES // (4 * self._layout.size))),
             watch=self.watch,
         )
-        self._write(params, opt_state)
+        self._draw, self._opt_state = draw or (lambda: params), opt_state
         self._state = initial_state(rules, version=update, examples=self.examples)
 
     # The numbers
 
-    def _write(self, params: Params, opt_state: Any) -> None:
+    def _write(self) -> None:
+        """Put the numbers to start from into their slots."""
+        params, opt_state = self._draw(), self._opt_state
         layout, shards, transport = self._layout, self._shards, self._transport
         flat = self._memory.parameters.floats(transport.versions.slot)
         for tensor, leaf in zip(
@@ -285,10 +289,13 @@ class LocalEngine:
             )
             self._cores, self._gpus = cores(), gpus()
             stack.callback(self._transport.crew.end)
-            for worker in workers:
-                self._start("worker", worker)
-            for server in servers:
-                self._start("server", server)
+            try:
+                for worker in workers:
+                    self._start("worker", worker)
+                for server in servers:
+                    self._start("server", server)
+            finally:  # a checkpoint is written even where no process can be started
+                self._write()
             self._open = stack.pop_all()
         return self
 
