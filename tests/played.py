@@ -112,18 +112,20 @@ class Played(Child):
                 if isinstance(message, Save):
                     world.states[message.state, self.number] = -1  # half-written
                 elif message.target is not None:
-                    world.parameters[message.target, self.number] = -1
+                    place = message.target, self.number
+                    if world.parameters.get(place) != message.version:  # else: the same bits again
+                        world.parameters[place] = -1
                 break
-        if self.waiting:
+        if self.waiting and min(world.seals) >= self.waiting[0].version:
             self.doing = self.waiting.popleft()
+            world.check_read(self.doing)
             world.gradients[self.doing.gradient] = -1
 
     def end(self) -> None:
         done, self.doing = self.doing, None
         world = self.world
         if isinstance(done, Compute):
-            base = world.bases[done.order]
-            assert all(world.parameters[done.parameters, s] == base for s in range(world.servers))
+            world.check_read(done)
             assert world.gradients[done.gradient] == -1
             world.gradients[done.gradient] = done.order
             is_finite = world.random.random() > 0.05
@@ -135,6 +137,7 @@ class Played(Child):
             assert world.applied.setdefault((done.version, self.number), orders) == orders
             if done.target is not None:
                 world.parameters[done.target, self.number] = done.version
+                world.seals[self.number] = done.version
                 self.outbox.append(Applied(done.version, 0.0, 0.0))
         elif isinstance(done, Save):
             assert self.version == done.version
@@ -177,6 +180,7 @@ class World:
     def __init__(self, name: str, seed: int, workers: int, servers: int, limits: Limits) -> None:
         self.random = random.Random(f"{name} {seed}")
         self.now_s, self.servers, self.faults = 100.0, servers, 0.1
+        self.seals = [0] * servers
         self.meddle: Callable[[], None] = lambda: None
         self.parameters: dict[tuple[int, int], int] = {}
         self.states: dict[tuple[int, int], int] = {}
@@ -217,6 +221,12 @@ class World:
         self.starts += 1
         self.transport.crew.children[role, number] = child
         return child
+
+    def check_read(self, order: Compute) -> None:
+        """A worker reads the version that it was pointed to, all of it."""
+        base = self.bases[order.order]
+        assert base == order.version
+        assert all(self.parameters[order.parameters, s] == base for s in range(self.servers))
 
     def move(self) -> None:
         """A few of the processes get on, or meet a fault."""

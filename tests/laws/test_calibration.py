@@ -30,7 +30,7 @@ COSTS = {
     "workers": {"latency_s": 1.5e-4, "bandwidth_bytes_per_s": 1e10},
     "servers": {
         "latency_s": 1.5e-4,
-        "overhead_s": 6e-4,
+        "overhead_s": 3e-4,
         "bandwidth_bytes_per_s": math.inf,
         "apply_s_per_byte": 1e-9,
         "combine_s_per_byte": 2e-10,
@@ -48,7 +48,7 @@ def lockstep(costs: ClusterSettings, arrangement: Arrangement, updates: int = 40
     assert costs.machine is not None
     random = np.random.default_rng(batch)
     transfer_s = SIZE / costs.workers.bandwidth_bytes_per_s[0]
-    latency_s = costs.workers.latency_s + costs.servers.latency_s + costs.servers.overhead_s / 2
+    latency_s = costs.workers.latency_s + costs.servers.latency_s
     work_s = costs.gradient.mean_s(batch) * costs.machine.slowdown(workers)
     sigma = getattr(costs.gradient.jitter, "sigma", 0.0)
     per_byte_s = costs.servers.apply_s_per_byte + workers * costs.servers.combine_s_per_byte
@@ -66,7 +66,7 @@ def lockstep(costs: ClusterSettings, arrangement: Arrangement, updates: int = 40
             ):
                 spans.append(Span("worker", number, what, begin_s, end_s, base))
             pushed_s[number] = float(times_s[-1])
-        begin_s = max(pushed_s) + latency_s
+        begin_s = max(pushed_s) + latency_s + costs.servers.overhead_s
         now_s = begin_s + per_byte_s * SIZE / servers / speed
         spans += [Span("server", n, "apply", begin_s, now_s, base + 1) for n in range(servers)]
     return spans
@@ -91,7 +91,7 @@ def test_costs_without_noise_come_back(servers: int) -> None:
     assert found.gradient.jitter.kind == "none"
     assert found.workers.bandwidth_bytes_per_s[0] == pytest.approx(1e10)
     assert found.workers.latency_s + found.servers.latency_s == pytest.approx(3e-4)
-    assert found.servers.overhead_s == pytest.approx(6e-4)
+    assert found.servers.overhead_s == pytest.approx(3e-4)
     assert found.servers.apply_s_per_byte == pytest.approx(1e-9)
     assert found.servers.combine_s_per_byte == pytest.approx(2e-10)
     assert found.machine is not None

@@ -44,12 +44,14 @@ class Slots(RuleBasedStateMachine):
             if touched in (None, each.may_be_touched) and wanted in (None, each.is_wanted)
         ]
 
-    @rule(worker=st.integers(0, WORKERS - 1))
-    def send(self, worker: int) -> None:
-        command = SendParameters(worker, 0, self.sequence, self.versions.newest)
+    @rule(worker=st.integers(0, WORKERS - 1), on_newest=st.booleans())
+    def send(self, worker: int, *, on_newest: bool) -> None:
+        version = self.versions.newest if on_newest else self.versions.latest
         self.sequence += 1
-        order = self.orders.open(command, size=4)
-        assert order.parameters == self.versions.slot != self.claimed
+        order = self.orders.open(SendParameters(worker, 0, self.sequence, version), size=4)
+        is_complete = version == self.versions.newest
+        assert self.orders.may_begin(order) == is_complete
+        assert order.parameters == (self.versions.slot if is_complete else self.claimed)
         assert order.gradient not in {each.order.gradient for each in self.told}
         self.told.append(Told(order))
 
@@ -96,14 +98,15 @@ class Slots(RuleBasedStateMachine):
     @rule()
     def begin_update(self) -> None:
         in_use = {each.order.parameters for each in self.those(touched=True)}
-        self.claimed = self.versions.claim()
+        self.claimed = self.versions.promise(self.versions.newest + 1)
         assert self.claimed not in in_use | {self.versions.slot}
 
     @precondition(lambda self: self.claimed is not None)
     @rule()
     def end_update(self) -> None:
-        assert self.claimed is not None
-        self.versions.publish(self.versions.newest + 1, self.claimed)
+        before, slot = self.versions.newest, self.claimed
+        self.versions.publish()
+        assert (self.versions.newest, self.versions.slot) == (before + 1, slot)
         self.claimed = None
 
     def close(self) -> None:

@@ -40,9 +40,9 @@ def fit(
             interference=_interference(observations, interplays),
         )
     transfer_s = typical([time_s for each in observations for time_s in each.transfers_s])
-    # Four messages: gradient's news, update's order, update's news, gradient's order. The two in
-    # the middle keep the next update waiting.
-    message_s = typical([time_s for each in observations for time_s in each.messages_s]) / 4
+    # Three: the gradient's news, the update's order, the bell. The one in the middle keeps the next
+    # update waiting.
+    message_s = typical([time_s for each in observations for time_s in each.messages_s]) / 3
     table = {
         "gradient": _gradient(observations, machine),
         "workers": {
@@ -52,7 +52,7 @@ def fit(
         "servers": {
             "latency_s": message_s / 2,
             "bandwidth_bytes_per_s": math.inf,  # memory: the workers' is all there is
-            "overhead_s": 2 * message_s,
+            "overhead_s": message_s,
             **_updates(observations, machine, size_bytes),
         },
         "machine": machine and machine.model_dump(),

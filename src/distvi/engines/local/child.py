@@ -29,6 +29,8 @@ class Assignment(NamedTuple):
         parameters: Descriptor of the slots of the parameters.
         gradients: Of those of the gradients.
         states: Of those of the optimizer's states.
+        seals: Of those of the versions that are complete.
+        bells: Descriptors too: to a worker its own, to a server those it rings.
         cores: Which to run on; empty: any.
         first_batch: The first that a worker may be asked for.
         lot: Gradients that most updates are made of.
@@ -46,6 +48,8 @@ class Assignment(NamedTuple):
     parameters: int
     gradients: int
     states: int
+    seals: int
+    bells: tuple[int, ...]
     cores: tuple[int, ...]
     first_batch: int
     lot: int

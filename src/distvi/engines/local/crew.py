@@ -122,6 +122,7 @@ class Crew:
         assert place not in self.children, f"{role} {number} lives"
         log = None if self.logs is None else self.logs / f"{role}-{number}.log"
         shared = {assignment.parameters, assignment.gradients, assignment.states}
+        shared |= {assignment.seals, *assignment.bells}
         shared |= {array[3] for array in (assignment.x, assignment.y)}
         ours, theirs = Pipe()
         with contextlib.ExitStack() as stack, theirs:

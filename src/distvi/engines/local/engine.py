@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from distvi.engines.base import Halted, Params, Problem, TrainState
 from distvi.engines.local.arena import shared
+from distvi.engines.local.bells import Bell, new_bell, seals_in
 from distvi.engines.local.child import Assignment
 from distvi.engines.local.crew import (
     Child,
@@ -113,6 +114,7 @@ class LocalEngine:
         self._memory = memory_of(self._shards)
         self._record = Record(counts)
         self._before = {name: int(counts.get(name, 0)) for name in ("pushed", "pulled")}
+        self._bells: list[Bell] = []
         self._start_s = self._advanced_s = 0.0
         placement = self._placement
         self.watch = Watch(
@@ -146,6 +148,7 @@ class LocalEngine:
         ):
             flat[tensor.start : tensor.stop] = np.ravel(leaf)
         states = jax.jit(shards.init)(flat) if opt_state is None else shards.scatter(opt_state)
+        seals_in(self._memory.seals)[:] = transport.versions.newest
         slot = self._memory.states.bytes(transport.recovery[0].state)
         for pieces, state in zip(self._pieces, states, strict=True):
             for piece, leaf in zip(pieces, jax.tree.leaves(state), strict=True):
@@ -288,6 +291,9 @@ class LocalEngine:
                 stack.enter_context(shared(rows)) for rows in (self._examples.x, self._examples.y)
             )
             self._cores, self._gpus = cores(), gpus()
+            for _ in workers:
+                self._bells.append(new_bell())
+                stack.callback(self._bells[-1].close)
             stack.callback(self._transport.crew.end)
             try:
                 for worker in workers:
@@ -325,11 +331,18 @@ class LocalEngine:
             parameters=self._memory.parameters.descriptor,
             gradients=self._memory.gradients.descriptor,
             states=self._memory.states.descriptor,
+            seals=self._memory.seals.descriptor,
+            bells=self._bells_of(role, number),
             cores=self._cores_of(role, number),
             first_batch=batch,
             lot=processes.lot,
             cache=str(processes.cache or ""),
         )
+
+    def _bells_of(self, role: str, number: int) -> tuple[int, ...]:
+        if role == "worker":
+            return (self._bells[number].ear,)
+        return tuple(bell.rope for bell in self._bells)
 
     def _cores_of(self, role: str, number: int) -> tuple[int, ...]:
         """A core for each worker, and the rest for the servers; empty: wherever there is time."""

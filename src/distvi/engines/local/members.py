@@ -113,8 +113,10 @@ class Members:
             member.is_member = False
 
     def updated(self) -> None:
-        """An update was made: not all gradients come too late."""
+        """An update was made: not all gradients come too late, and those on it are begun."""
         self._too_late = 0
+        for worker in self.orders.at_work:
+            self.watch.began(worker)
 
     @property
     def are_computing(self) -> bool:
@@ -148,9 +150,12 @@ class Members:
         """Tell a worker of its orders, but let one that is stopped not heap up cancelled ones."""
         while member.untold and self.orders.overtaken(child.number) < _OVERTAKEN:
             order = member.untold.popleft()
-            child.tell(Compute(order.number, order.parameters, order.gradient, member.batch))
+            version, slots = order.command.version, (order.parameters, order.gradient)
+            child.tell(Compute(order.number, version, *slots, member.batch))
             member.batch += 1
-            self.watch.sent(order)
+            self.watch.sent()
+            if self.orders.may_begin(order):
+                self.watch.began(child.number)
 
     def cancel(self, command: Cancel) -> None:
         """Let an order be abandoned."""

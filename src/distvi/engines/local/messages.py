@@ -17,12 +17,14 @@ class Compute(NamedTuple):
 
     Attributes:
         order: Its number; the answer carries it.
+        version: Of the parameters: the gradient is begun when all servers have sealed it.
         parameters: Slot to read.
         gradient: Slot to write.
         batch: Which of the worker's batches.
     """
 
     order: int
+    version: int
     parameters: int
     gradient: int
     batch: int
@@ -44,7 +46,7 @@ class Computed(NamedTuple):
         order: Which order it answers.
         neg_elbo: Of the batch, in nats.
         is_finite: Whether that and the whole gradient are.
-        received_s: When the order came, on the machine's clock; the following times too.
+        received_s: When it could be begun, on the machine's clock; the following times too.
         started_s: When computing began.
         computed_s: When it was over.
         pushed_s: When the gradient was in its slot.

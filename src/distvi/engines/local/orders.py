@@ -58,18 +58,35 @@ class Versions:
     def __init__(self, version: int) -> None:
         self._free = FreeSlots("versions of the parameters")
         self._readers: dict[int, int] = {}
-        self.newest, self.slot = version, self.claim()
+        self.newest, self.slot = version, self._claim()
+        self._promised: tuple[int, int] | None = None
 
-    def claim(self) -> int:
-        """A slot for a new version, with one reader: whoever claimed it."""
+    def _claim(self) -> int:
+        """A slot with one reader: whoever claimed it."""
         slot = self._free.take()
         self._readers[slot] = 1
         return slot
 
-    def read(self) -> int:
-        """The newest version's slot, for one more reader."""
-        self._readers[self.slot] += 1
-        return self.slot
+    def promise(self, version: int) -> int:
+        """A slot for a version in the making."""
+        slot = self._claim()
+        self._promised = version, slot
+        return slot
+
+    @property
+    def latest(self) -> int:
+        """The newest version, or the one in the making."""
+        return self.newest if self._promised is None else self._promised[0]
+
+    def read(self, version: int) -> int:
+        """The slot of the newest version, or of the one in the making, for one more reader."""
+        slot = self.slot
+        if version != self.newest:
+            assert self._promised is not None
+            promised, slot = self._promised
+            assert version == promised
+        self._readers[slot] += 1
+        return slot
 
     def release(self, slot: int) -> None:
         """One reader fewer."""
@@ -78,10 +95,11 @@ class Versions:
             del self._readers[slot]
             self._free.give_back(slot)
 
-    def publish(self, version: int, slot: int) -> None:
-        """A slot that was claimed is complete: it is the newest version."""
+    def publish(self) -> None:
+        """The version that was promised is complete: it is the newest."""
+        assert self._promised is not None
         self.release(self.slot)
-        self.newest, self.slot = version, slot
+        (self.newest, self.slot), self._promised = self._promised, None
 
     @property
     def used(self) -> int:
@@ -104,10 +122,9 @@ class Orders:
         self._by_key: dict[Key, Order] = {}
 
     def open(self, command: SendParameters, size: int) -> Order:
-        """A new order on the newest version."""
-        assert command.version == self._versions.newest
+        """A new order on the newest version, or on the one in the making."""
         self._count += 1
-        parameters, gradient = self._versions.read(), self._free.take()
+        parameters, gradient = self._versions.read(command.version), self._free.take()
         order = Order(self._count, command, size, parameters, gradient)
         self._by_number[order.number] = order
         self._by_key[command.worker, command.incarnation, command.sequence] = order
@@ -148,6 +165,15 @@ class Orders:
             and not order.answered
             and incarnation in (None, order.command.incarnation)
         ]
+
+    def may_begin(self, order: Order) -> bool:
+        """Whether its version is known to be complete."""
+        return order.command.version <= self._versions.newest
+
+    @property
+    def at_work(self) -> set[int]:
+        """Workers that have not answered all their orders."""
+        return {o.command.worker for o in self._by_number.values() if not o.answered}
 
     def overtaken(self, worker: int) -> int:
         """Orders on which a worker computes although nobody wants them any more."""

@@ -42,12 +42,14 @@ class Memory(NamedTuple):
     parameters: Slots
     gradients: Slots
     states: Slots
+    seals: Slots
 
 
 def memory_of(shards: Shards, *descriptors: int) -> Memory:
     """New memory for a run's numbers, or that of another process by its descriptors."""
-    sizes = (4 * shards.layout.size, 4 * shards.layout.size, state_pieces(shards)[1])
-    given = descriptors or (None, None, None)
+    flat, state, seals = 4 * shards.layout.size, state_pieces(shards)[1], 8 * len(shards.each)
+    sizes = (flat, flat, state, seals)
+    given = descriptors or (None,) * len(sizes)
     return Memory(*(Slots(size, one) for size, one in zip(sizes, given, strict=True)))
 
 

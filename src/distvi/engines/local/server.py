@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from distvi.engines.local.arena import SharedArray
+from distvi.engines.local.bells import ring, seals_in
 from distvi.engines.local.child import Assignment, pin
 from distvi.engines.local.messages import (
     Applied,
@@ -46,8 +47,9 @@ def serve(connection: Connection, assignment: Assignment) -> None:
     x, y = SharedArray(*assignment.x).open(), SharedArray(*assignment.y).open()
     problem, params = Recipe(*assignment.recipe).build(x, y)
     shards = parts_of(problem, layout_of(params), assignment)
-    descriptors = (assignment.parameters, assignment.gradients, assignment.states)
-    part = Part(shards, assignment.number, memory_of(shards, *descriptors))
+    descriptors = (assignment.parameters, assignment.gradients, assignment.states, assignment.seals)
+    memory = memory_of(shards, *descriptors)
+    part, seals = Part(shards, assignment.number, memory), seals_in(memory.seals)
     compile_time_s = part.compile(assignment.lot)
     pin(assignment.cores)
     send(connection, Ready(compile_time_s))
@@ -59,7 +61,10 @@ def serve(connection: Connection, assignment: Assignment) -> None:
         elif isinstance(message, Apply):
             part.apply(message)
             if message.target is not None:
-                send(connection, Applied(message.version, started_s, time.perf_counter()))
+                ended_s = time.perf_counter()
+                seals[assignment.number] = message.version
+                ring(assignment.bells)
+                send(connection, Applied(message.version, started_s, ended_s))
         elif isinstance(message, Save):
             part.save(message)
             send(connection, Saved(message.version, started_s, time.perf_counter()))
@@ -99,7 +104,7 @@ class Part:
 
     def begin(self, message: Begin) -> None:
         """Take a version's parameters and state from their slots."""
-        parameters, _, states = self._memory
+        parameters, _, states, _ = self._memory
         self._part = _copies(_views(self._pieces, parameters.bytes(message.parameters)))
         self._state = _copies(_views(self._state_pieces, states.bytes(message.state)))
 

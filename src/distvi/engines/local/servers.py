@@ -81,7 +81,7 @@ class Servers:
     _commit: Commit | None = None
 
     def __post_init__(self) -> None:
-        self.saved = Begin(self.versions.newest, self.versions.read(), state=0)
+        self.saved = Begin(self.versions.newest, self.versions.read(self.versions.newest), state=0)
         self._next = self.saved
 
     @property
@@ -93,6 +93,11 @@ class Servers:
     # Updates
 
     @property
+    def are_free(self) -> bool:
+        """Whether an update can begin."""
+        return self.update is None and self.are_ready
+
+    @property
     def commit(self) -> Commit | None:
         """The command of the update in the making."""
         return self._commit
@@ -101,7 +106,9 @@ class Servers:
         """Begin an update."""
         rate, factors = rates(command.parts)
         slots = tuple(self.orders.of(part.ticket).gradient for part in command.parts)
-        message = Apply(command.version, self.versions.claim(), slots, factors, rate)
+        message = Apply(
+            command.version, self.versions.promise(command.version), slots, factors, rate
+        )
         self._commit, self.update = command, self._told(message)
 
     def applied(self, server: int, message: Applied) -> Commit | None:
@@ -114,8 +121,7 @@ class Servers:
         if task.missing:
             return None
         assert isinstance(task.message, Apply)
-        assert task.message.target is not None
-        self.versions.publish(command.version, task.message.target)
+        self.versions.publish()
         orders = [self.orders.of(part.ticket) for part in command.parts]
         for order in orders:
             order.is_kept = True
@@ -137,7 +143,7 @@ class Servers:
         if self.saving is not None or self.is_saved:
             return
         version, state = self.versions.newest, (self.saved.state + 1) % STATE_SLOTS
-        self._next = Begin(version, self.versions.read(), state)
+        self._next = Begin(version, self.versions.read(version), state)
         self.saving = self._told(Save(version, state))
 
     def has_saved(self, server: int, message: Saved) -> None:

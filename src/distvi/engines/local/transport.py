@@ -1,7 +1,8 @@
 """Between the protocol and the processes: events from messages, and commands to messages.
 
-Commands are carried out in their order; behind a commit they wait until every server has made the
-update. So a version is complete before anybody is pointed to it, whichever process dies.
+Commands are carried out in their order. One update is made at a time: a commit waits until every
+server has made the one before it, and all commands behind it wait, too. Workers are pointed to the
+version in the making, and begin when all servers have sealed it, whichever process dies meanwhile.
 """
 
 from collections import deque
@@ -231,7 +232,7 @@ class LocalTransport:
             order.neg_elbo = message.neg_elbo
             kind = GradientArrived if message.is_finite else GradientUnusable
             self._events.append(kind(order.ticket))
-            self.watch.computed(child.number, order, message, self.versions.newest)
+            self.watch.computed(child.number, order, message, self.versions.latest)
             self._members.answered(child)
         elif isinstance(message, Abandoned):
             self.orders.answer(message.order)
@@ -311,8 +312,8 @@ class LocalTransport:
         self._carry_out()
 
     def _carry_out(self) -> None:
-        while self._waiting and self._servers.update is None:
-            if isinstance(self._waiting[0], Commit) and not self._servers.are_ready:
+        while self._waiting:
+            if isinstance(self._waiting[0], Commit) and not self._servers.are_free:
                 return
             self._one(self._waiting.popleft())
 

@@ -140,10 +140,13 @@ class Watch:
         self.workers[command.worker].state = "dismissed"
         self._incident(f"worker {command.worker} was dismissed: {command.reason}")
 
-    def sent(self, order: Order) -> None:
+    def sent(self) -> None:
         """A worker was asked for a gradient."""
-        self.workers[order.command.worker].state = "computing"
         self.pulls += 1
+
+    def began(self, worker: int) -> None:
+        """A worker has begun what it was asked for."""
+        self.workers[worker].state = "computing"
 
     def answered(self, worker: int, *, has_more: bool) -> None:
         """A worker has come to the end of an order."""

@@ -1,6 +1,7 @@
 """A worker: computes the gradients it is asked for, on the parameters it is pointed to."""
 
 import fcntl
+import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,12 +18,14 @@ from jaxtyping import Array
 
 from distvi.engines.base import Problem
 from distvi.engines.local.arena import SharedArray, Slots
+from distvi.engines.local.bells import Seals, let_fade, seals_in
 from distvi.engines.local.child import Assignment, pin
 from distvi.engines.local.messages import (
     Abandon,
     Abandoned,
     Compute,
     Computed,
+    Message,
     Ready,
     receive,
     send,
@@ -60,9 +63,10 @@ def work(connection: Connection, assignment: Assignment) -> None:
     pin(assignment.cores)
     parameters = Slots(4 * layout.size, assignment.parameters)
     gradients = Slots(4 * layout.size, assignment.gradients)
+    seals = seals_in(Slots(8 * assignment.servers, assignment.seals))
     with Prefetch(batch, assignment.first_batch, _BATCHES) as batches:
         send(connection, Ready(compile_time_s))
-        for order, received_s in _orders(connection):
+        for order, received_s in _orders(connection, assignment.bells[0], seals):
             next_batch = next(batches)
             while next_batch.number < order.batch:  # one of an order that was abandoned
                 next_batch = next(batches)
@@ -99,20 +103,31 @@ def _is_finite(part: np.ndarray) -> bool:
     return bool(isfinite(np.dot(part, part)) or np.isfinite(part).all())
 
 
-def _orders(connection: Connection) -> Iterator[tuple[Compute, float]]:
-    """Orders with the time they came, without those that are abandoned before they begin."""
-    waiting: deque[tuple[Compute, float]] = deque()
-    while True:
-        while connection.poll(0) or not waiting:
-            message = receive(connection)
-            if isinstance(message, Compute):
-                waiting.append((message, time.perf_counter()))
-            elif isinstance(message, Abandon):
-                known = [entry for entry in waiting if entry[0].order == message.order]
-                for entry in known:  # else its answer is on its way
-                    waiting.remove(entry)
-                    send(connection, Abandoned(message.order))
-        yield waiting.popleft()
+def _orders(connection: Connection, bell: int, seals: Seals) -> Iterator[tuple[Compute, float]]:
+    """Orders with the time they could be begun, without those that are abandoned before."""
+    waiting: deque[Compute] = deque()
+    with selectors.DefaultSelector() as selector:
+        for source in (connection, bell):
+            selector.register(source, selectors.EVENT_READ)
+        while True:
+            may_begin = bool(waiting) and seals.min() >= waiting[0].version
+            came = {key.fileobj for key, _ in selector.select(0 if may_begin else None)}
+            if bell in came:
+                let_fade(bell)
+            if connection in came:
+                _note(receive(connection), waiting, connection)
+            elif may_begin:
+                yield waiting.popleft(), time.perf_counter()
+
+
+def _note(message: Message, waiting: deque[Compute], connection: Connection) -> None:
+    if isinstance(message, Compute):
+        waiting.append(message)
+    elif isinstance(message, Abandon):
+        known = [order for order in waiting if order.order == message.order]
+        for order in known:  # else its answer is on its way
+            waiting.remove(order)
+            send(connection, Abandoned(message.order))
 
 
 def make_gradient(problem: Problem, layout: Layout) -> Any:
