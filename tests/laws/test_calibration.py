@@ -73,11 +73,12 @@ def lockstep(costs: ClusterSettings, arrangement: Arrangement, updates: int = 40
 
 
 def observed(
-    costs: ClusterSettings, arrangements: Sequence[Arrangement], updates: int = 40
+    costs: ClusterSettings, arrangements: Sequence[Arrangement], updates: int = 40, turns: int = 1
 ) -> list[Observation]:
     found = [Observation(each) for each in arrangements]
     for each in found:
-        each.add(lockstep(costs, each.arrangement, updates), 0, updates)
+        for _ in range(turns):
+            each.add(lockstep(costs, each.arrangement, updates), 0, updates)
     return found
 
 
@@ -129,12 +130,12 @@ def test_jitter_and_mean_of_random_times_come_back() -> None:
     assert found.gradient.jitter.sigma == pytest.approx(0.1, rel=0.1)
 
 
-def test_a_few_interrupted_gradients_change_little() -> None:
+def test_a_turn_in_which_the_machine_did_something_else_changes_nothing() -> None:
     costs = cluster_of(COSTS, "test")
-    observations = observed(costs, ARRANGEMENTS)
+    observations = observed(costs, ARRANGEMENTS, turns=3)
     for each in observations:
-        for own in each.gradients_s.values():
-            own[7] += 1.0
+        for number, own in each.gradients_s.items():
+            own[1][7] += 1.0 + number
     found = fit(observations, SIZE, cores=2)
     assert found.gradient.mean_s(200) == pytest.approx(costs.gradient.mean_s(200), rel=1e-6)
     assert found.gradient.jitter.kind == "none"
@@ -144,10 +145,11 @@ def test_costs_are_never_negative() -> None:
     """Large batches that are cheaper by chance: no cost per example, rather than one below 0."""
     observations = [Observation(each) for each in ARRANGEMENTS]
     for each, gradient_s in zip(observations, (3e-3, 2e-3, 1e-3, 5e-3), strict=True):
-        each.gradients_s[0] = [gradient_s] * 10
-        each.transfers_s.extend([1e-4] * 10)
-        each.messages_s.extend([1e-4] * 10)
-        each.updates_s.extend([1e-3 / each.arrangement.workers] * 10)
+        for number in range(each.arrangement.workers):
+            each.gradients_s[number] = [[gradient_s] * 10]
+        each.transfers_s.append([1e-4] * 10)
+        each.messages_s.append([1e-4] * 10)
+        each.updates_s.append([1e-3 / each.arrangement.workers] * 10)
     found = fit(observations, SIZE, cores=2)
     assert found.gradient.overhead_s > 0 == found.gradient.per_example_s
     assert found.servers.apply_s_per_byte > 0 == found.servers.combine_s_per_byte
@@ -162,7 +164,7 @@ def test_updates_of_which_a_span_is_missing_are_left_out() -> None:
     lost = Span("worker", 1, "push", 0, 0, 2)
     kept = [span for span in spans if (span[:3], span.version) != (lost[:3], lost.version)]
     observation.add(kept, 0, 5)
-    assert len(observation.updates_s) == 4
+    assert [len(turn) for turn in observation.updates_s] == [4]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -185,7 +187,7 @@ def test_what_workers_lose_to_servers_comes_back() -> None:
             times_s = begin_s - 1, begin_s + overlap_s - 0.1 * number
             spans.append(Span("server", number, "apply", *times_s, version))
     interplay.add(spans, 0, 4)
-    assert interplay.overlaps_s == pytest.approx([0.0, 0.4, 1.0, 0.6])
+    assert interplay.overlaps_s == [pytest.approx([0.0, 0.4, 1.0, 0.6])]
     costs = cluster_of(
         COSTS | {"gradient": {"overhead_s": 1.0 / 1.1, "per_example_s": 0.02 / 1.1}}, ""
     )

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from distvi.engines.simulated import ClusterSettings, cluster_of
 from distvi.engines.simulated.settings import MachineSettings
 
 _NAME = "the calibration"
+_DIGITS = 4  # of the jitter, after the point
 
 
 def fit(
@@ -39,10 +41,10 @@ def fit(
             server_crowding=_server_crowding(observations, cores),
             interference=_interference(observations, interplays),
         )
-    transfer_s = typical([time_s for each in observations for time_s in each.transfers_s])
+    transfer_s = typical([turn for each in observations for turn in each.transfers_s])
     # Three: the gradient's news, the update's order, the bell. The one in the middle keeps the next
     # update waiting.
-    message_s = typical([time_s for each in observations for time_s in each.messages_s]) / 3
+    message_s = typical([turn for each in observations for turn in each.messages_s]) / 3
     table = {
         "gradient": _gradient(observations, machine),
         "workers": {
@@ -122,19 +124,29 @@ def _gradient(
 
 
 def _jitter(observations: Sequence[Observation]) -> float:
-    """Deviation of the logarithm of a gradient's time.
+    """Deviation of the logarithm of a gradient's time: what explains how long the last one takes.
 
-    Of ratios of successive times, so that a machine that becomes slower is none; by the median, so
-    that a few gradients that were interrupted are none either.
+    Of gradients that were computed side by side, which a machine that becomes slower makes slower
+    together; where there was but one worker, of each gradient and the next.
     """
-    ratios = [
-        abs(math.log(after_s / before_s))
-        for each in observations
-        for own in each.gradients_s.values()
-        for before_s, after_s in pairwise(own)
-    ]
-    to_deviation = 1.4826 / math.sqrt(2)  # from a normal variable's median, and from a difference
-    return to_deviation * float(np.median(ratios)) if ratios else 0.0
+    most = max(each.arrangement.workers for each in observations)
+    found = []
+    for each in observations:
+        if each.arrangement.workers < most:
+            continue
+        groups = list(zip(*each.gradients_s.values(), strict=True))
+        if most == 1:
+            groups = [(own[:-1], own[1:]) for (own,) in groups]
+        delays = [np.max(group, axis=0) / np.mean(group, axis=0) - 1 for group in groups]
+        found.append(typical([list(turn) for turn in delays]) / _last_of(max(most, 2)))
+    return round(float(np.mean(found)), _DIGITS)
+
+
+def _last_of(count: int) -> float:
+    """Expected maximum of so many standard normal variables."""
+    normal, at = NormalDist(), np.linspace(-8.0, 8.0, 2001)
+    below = np.array([normal.cdf(x) for x in at]) ** count
+    return float((at[1:] + at[:-1]) / 2 @ np.diff(below))
 
 
 def _updates(

@@ -3,13 +3,15 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from distvi.engines.timeline import Span
 
-_TAIL = 0.25
+Turns = list[list[float]]
+"""Values of each turn that something was observed for."""
 
 
 class Arrangement(NamedTuple):
@@ -33,7 +35,7 @@ class Observation:
     """Times of an arrangement in lockstep, in seconds.
 
     In lockstep no gradient is computed while servers make updates, so each cost is seen by itself.
-    (Now and then they save while gradients are computed; means of the middle half leave that out.)
+    (Now and then they save while gradients are computed; that is a part of what those cost.)
 
     Attributes:
         arrangement: What was run.
@@ -45,16 +47,19 @@ class Observation:
     """
 
     arrangement: Arrangement
-    gradients_s: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
-    transfers_s: list[float] = field(default_factory=list)
-    messages_s: list[float] = field(default_factory=list)
-    updates_s: list[float] = field(default_factory=list)
+    gradients_s: dict[int, Turns] = field(default_factory=lambda: defaultdict(list))
+    transfers_s: Turns = field(default_factory=list)
+    messages_s: Turns = field(default_factory=list)
+    updates_s: Turns = field(default_factory=list)
 
     def add(self, spans: Iterable[Span], first: int, last: int) -> None:
-        """What the spans say of gradients on the versions ``first`` to ``last - 1``.
+        """What the spans of one turn say of gradients on the versions ``first`` to ``last - 1``.
 
         An update of which a span is missing is left out.
         """
+        own_gradients = [self.gradients_s[number] for number in range(self.arrangement.workers)]
+        for turns in (*own_gradients, self.transfers_s, self.messages_s, self.updates_s):
+            turns.append([])
         workers, servers, *_ = self.arrangement
         of_workers: dict[int, dict[tuple[str, int], Span]] = defaultdict(dict)
         of_servers: dict[int, list[Span]] = defaultdict(list)
@@ -72,24 +77,26 @@ class Observation:
         numbers = range(self.arrangement.workers)
         for number in numbers:
             pull, compute, push = (own[what, number] for what in ("pull", "compute", "push"))
-            self.gradients_s[number].append(compute.end_s - compute.start_s)
-            self.transfers_s.append(pull.end_s - pull.start_s + push.end_s - push.start_s)
+            self.gradients_s[number][-1].append(compute.end_s - compute.start_s)
+            self.transfers_s[-1].append(pull.end_s - pull.start_s + push.end_s - push.start_s)
         heard_s = float(np.mean([own["wait", number].end_s for number in numbers]))
         pushed_s = max(own["push", number].end_s for number in numbers)
         begun_s, ended_s = min(s.start_s for s in after), max(s.end_s for s in after)
-        self.updates_s.append(ended_s - begun_s)
-        self.messages_s.append(heard_s - max(span.end_s for span in before) + begun_s - pushed_s)
+        self.updates_s[-1].append(ended_s - begun_s)
+        before_s = max(span.end_s for span in before)
+        self.messages_s[-1].append(heard_s - before_s + begun_s - pushed_s)
 
     @property
     def gradient_s(self) -> float:
         """Mean time of a gradient."""
-        return typical([time_s for own in self.gradients_s.values() for time_s in own])
+        turns = zip(*self.gradients_s.values(), strict=True)
+        return typical([[*chain.from_iterable(turn)] for turn in turns])
 
     def as_json(self) -> dict[str, Any]:
         """One flat object."""
         return {
             **self.arrangement._asdict(),
-            "gradients": sum(map(len, self.gradients_s.values())),
+            "gradients": sum(len(turn) for own in self.gradients_s.values() for turn in own),
             "gradient_s": self.gradient_s,
             "transfer_s": typical(self.transfers_s),
             "message_s": typical(self.messages_s),
@@ -108,12 +115,14 @@ class Interplay:
     """
 
     arrangement: Arrangement
-    gradients_s: list[float] = field(default_factory=list)
-    overlaps_s: list[float] = field(default_factory=list)
+    gradients_s: Turns = field(default_factory=list)
+    overlaps_s: Turns = field(default_factory=list)
 
     def add(self, spans: Iterable[Span], first: int, last: int) -> None:
-        """What the spans say of gradients on the versions ``first`` to ``last - 1``."""
+        """What the spans of one turn say of gradients on the versions ``first`` to ``last - 1``."""
         spans = list(spans)
+        self.gradients_s.append([])
+        self.overlaps_s.append([])
         by_version: dict[tuple[str, int], list[Span]] = defaultdict(list)
         for span in spans:
             if span.where == "server":
@@ -128,26 +137,29 @@ class Interplay:
             if span.what == "compute" and first <= span.version < last and len(updates):
                 begins_s = np.maximum(updates[:, 0], span.start_s)
                 ends_s = np.minimum(updates[:, 1], span.end_s)
-                self.gradients_s.append(span.end_s - span.start_s)
-                self.overlaps_s.append(float(np.maximum(ends_s - begins_s, 0).sum()))
+                self.gradients_s[-1].append(span.end_s - span.start_s)
+                self.overlaps_s[-1].append(float(np.maximum(ends_s - begins_s, 0).sum()))
 
     def as_json(self) -> dict[str, Any]:
         """One flat object."""
         return {
             **self.arrangement._asdict(),
-            "gradients": len(self.gradients_s),
+            "gradients": sum(map(len, self.gradients_s)),
             "gradient_s": typical(self.gradients_s),
             "overlap_s": typical(self.overlaps_s),
         }
 
 
-def typical(values: Sequence[float]) -> float:
-    """The mean of the middle half: some times are of something else that the machine had to do.
+def typical(turns: Sequence[Sequence[float]]) -> float:
+    """The median over turns of a turn's mean.
+
+    A mean, because what happens now and then makes training slower, too; the median, because in
+    some turns the machine has other work to do.
 
     Raises:
         ValueError: there is no value.
     """
-    if not values:
+    means = [float(np.mean(turn)) for turn in turns if len(turn)]
+    if not means:
         raise ValueError("no times to take the mean of")
-    cut = int(_TAIL * len(values))
-    return float(np.mean(np.sort(values)[cut : len(values) - cut]))
+    return float(np.median(means))
