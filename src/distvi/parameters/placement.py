@@ -10,6 +10,8 @@ from distvi.errors import InputError, nearest
 PARAMETER_BYTES = 4
 """Of a float32."""
 
+_LINE = 64 // PARAMETER_BYTES
+
 
 class Span(NamedTuple):
     """Neighbouring entries of one tensor.
@@ -54,9 +56,15 @@ class Placement:
 
 
 def ranges(tensor_sizes: Sequence[int], servers: int) -> Placement:
-    """Equal ranges of the flat vector: each server holds as much as any other, give or take one."""
+    """Equal ranges of the flat vector: each server holds as much as any other, give or take a line.
+
+    They begin at lines of the cache, so that XLA reads them where they lie, and no two servers
+    write to one line; of fewer parameters than lines for all, servers hold the same, give or take
+    one.
+    """
     total = sum(tensor_sizes)
-    cuts = [total * server // servers for server in range(servers + 1)]
+    line = _LINE if total >= _LINE * servers else 1
+    cuts = [total * server // servers // line * line for server in range(servers)] + [total]
     parts = []
     for first, last in pairwise(cuts):
         spans, start = [], 0
