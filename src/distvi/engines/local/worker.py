@@ -66,7 +66,7 @@ def work(connection: Connection, assignment: Assignment) -> None:
     seals = seals_in(Slots(8 * assignment.servers, assignment.seals))
     with Prefetch(batch, assignment.first_batch, _BATCHES) as batches:
         send(connection, Ready(compile_time_s))
-        for order, received_s in _orders(connection, assignment.bells[0], seals):
+        for order, received_s in orders_of(connection, assignment.bells[0], seals):
             next_batch = next(batches)
             while next_batch.number < order.batch:  # one of an order that was abandoned
                 next_batch = next(batches)
@@ -103,7 +103,7 @@ def _is_finite(part: np.ndarray) -> bool:
     return bool(isfinite(np.dot(part, part)) or np.isfinite(part).all())
 
 
-def _orders(connection: Connection, bell: int, seals: Seals) -> Iterator[tuple[Compute, float]]:
+def orders_of(connection: Connection, bell: int, seals: Seals) -> Iterator[tuple[Compute, float]]:
     """Orders with the time they could be begun, without those that are abandoned before."""
     waiting: deque[Compute] = deque()
     with selectors.DefaultSelector() as selector:
