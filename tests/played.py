@@ -138,7 +138,10 @@ class Played(Child):
             if done.target is not None:
                 world.parameters[done.target, self.number] = done.version
                 world.seals[self.number] = done.version
-                self.outbox.append(Applied(done.version, 0.0, 0.0))
+                if world.random.random() < world.faults / 3:  # killed before it could tell
+                    self.is_alive = False
+                else:
+                    self.outbox.append(Applied(done.version, 0.0, 0.0))
         elif isinstance(done, Save):
             assert self.version == done.version
             world.states[done.state, self.number] = done.version

@@ -7,7 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from distvi.aggregation import asynchronous, sync
+from distvi.aggregation import (
+    Scheme,
+    after_own_update,
+    asynchronous,
+    chain,
+    scale_by_staleness,
+    sync,
+)
 from distvi.engines.mesh import MeshEngine, devices
 from tests import linear
 
@@ -75,6 +82,13 @@ def test_sync_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(settings, cac
     )  # fmt: skip
     assert_close(trained(rest)[1], whole, 1e-6)
     assert rest.examples == whole_engine.examples == UPDATES * 8
+
+
+def test_a_rate_may_be_a_number_of_numpy(settings, cache) -> None:
+    halved = chain(scale_by_staleness(lambda tau: np.exp2(-1.0)))
+    scheme = Scheme("halved", halved, after_own_update())
+    _, state = trained(linear.local(settings, scheme, workers=1, cache=cache), updates=2)
+    assert not np.array_equal(state.params["w"], linear.start()["w"])
 
 
 def test_every_gradient_is_accounted_for(settings, cache) -> None:

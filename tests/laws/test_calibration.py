@@ -120,11 +120,14 @@ def test_other_servers_are_measured_where_the_optimizer_can_have_them(
     assert {each.servers for each in found} == servers
 
 
-def test_jitter_and_mean_of_random_times_come_back() -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jitter_and_mean_of_random_times_come_back(workers: int) -> None:
     """Within what so many draws can tell: a few standard errors of each."""
     gradient = COSTS["gradient"] | {"jitter": {"kind": "lognormal", "sigma": 0.1}}
     costs = cluster_of(COSTS | {"gradient": gradient}, "test")
-    found = fit(observed(costs, ARRANGEMENTS, updates=1000), SIZE, cores=2)
+    arrangements = [each for each in ARRANGEMENTS if each.workers <= workers]
+    arrangements.append(Arrangement(1, 1, 800))
+    found = fit(observed(costs, arrangements, updates=1000), SIZE, cores=2)
     assert found.gradient.mean_s(200) == pytest.approx(costs.gradient.mean_s(200), rel=0.02)
     assert found.gradient.jitter.kind == "lognormal"
     assert found.gradient.jitter.sigma == pytest.approx(0.1, rel=0.1)

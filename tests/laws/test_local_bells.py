@@ -1,8 +1,10 @@
 """A worker begins when its version is sealed, however often or seldom its bell was rung."""
 
+import selectors
 from collections.abc import Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from typing import Any
 
 import pytest
 
@@ -53,6 +55,27 @@ def test_an_order_is_begun_when_all_servers_have_sealed_its_version(ends, bell, 
         send(ours, order(number, min(sealed)))
         seals[:] = sealed
         assert next(begun)[0] == order(number, min(sealed))
+
+
+def test_a_worker_that_waits_is_woken_by_the_last_server(ends, bell, seals, monkeypatch) -> None:
+    ours, theirs = ends
+    script = [lambda: send(ours, order(1, 5))]
+    script += [lambda server=server: (seals.__setitem__(server, 5), ring([bell.rope]))
+               for server in range(SERVERS)]  # fmt: skip
+    select = selectors.DefaultSelector.select
+
+    def wait(selector: selectors.DefaultSelector, timeout: float | None = None) -> Any:
+        """What it waits for happens when it waits, and not before."""
+        if timeout is None:
+            script.pop(0)()
+            found = select(selector, 0)
+            assert found, "nothing would wake it"
+            return found
+        return select(selector, timeout)
+
+    monkeypatch.setattr(selectors.DefaultSelector, "select", wait)
+    assert next(orders_of(theirs, bell.ear, seals))[0] == order(1, 5)
+    assert not script
 
 
 def test_an_order_that_waits_can_be_abandoned(ends, bell, seals) -> None:

@@ -4,6 +4,7 @@ Real processes die, stop, wake and answer when the kernel lets them; here a rand
 between any two messages. What they would read and write is followed slot by slot.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,6 +115,18 @@ def test_a_worker_that_is_stopped_for_long_does_not_heap_up_orders(calm: Any) ->
     state = world.advance(state, UPDATES)
     assert_consistent(world, state)
     assert world.transport.watch.workers[1].gradients
+
+
+def test_a_dismissed_worker_is_shown_as_that_while_others_go_on(calm: Any) -> None:
+    world, state = calm("async")
+    world.rules = replace(world.rules, patience_s=0.6)
+    state = world.advance(state, 2)
+    child_of(world, "worker", 1).is_stopped = True
+    state = world.advance(state, 15)
+    dismissed = [c for *_, commands in world.journal for c in commands if isinstance(c, Dismiss)]
+    assert dismissed[0].worker == 1
+    assert state.version == 15
+    assert world.transport.watch.workers[1].state == "dismissed"
 
 
 def test_workers_are_not_blamed_for_the_time_in_which_a_server_starts(calm: Any) -> None:
@@ -240,8 +253,9 @@ def test_training_goes_on_after_an_interruption(calm: Any) -> None:
     world.transport.interrupted = lambda: True
     world.transport.go_on()
     state = drive(world.rules, world.transport, state=state, pause=lambda state: True)
-    heard = list(world.transport._events)  # of before
-    assert isinstance([world.transport.receive() for _ in range(len(heard) + 1)][-1][1], Alarm)
+    heard = []  # of before
+    while not isinstance(event := world.transport.receive()[1], Alarm):
+        heard.append(event)
     world.transport._events.extend(heard)
     world.transport.interrupted = lambda: False
     world.mend()

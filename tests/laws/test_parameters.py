@@ -63,11 +63,18 @@ def test_every_parameter_is_on_exactly_one_server(sizes, servers, name) -> None:
     assert len(placement.parts) == servers
     assert sorted(owned) == [(t, e) for t, size in enumerate(sizes) for e in range(size)]
     if name == "ranges":
-        line = 16 if sum(sizes) >= 16 * servers else 1
-        assert all(abs(size - sum(sizes) / servers) <= line for size in placement.sizes)
-        assert all(sum(placement.sizes[:server]) % line == 0 for server in range(servers))
+        assert max(placement.sizes) - min(placement.sizes) <= 1
     else:
         assert all(span[1:] == (0, sizes[span[0]]) for part in placement.parts for span in part)
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1), st.integers(1, 8))
+def test_long_ranges_begin_at_lines_of_the_cache(sizes, servers) -> None:
+    placement = place("ranges", [*sizes, 64 * 16 * servers], servers)
+    total, starts = sum(placement.sizes), np.cumsum([0, *placement.sizes[:-1]])
+    assert total == sum(sizes) + 64 * 16 * servers
+    assert not (starts % 16).any()
+    assert placement.largest_share <= (1 + 1 / 64) / servers
 
 
 @pytest.mark.parametrize(

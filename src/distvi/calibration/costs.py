@@ -137,9 +137,11 @@ def _jitter(observations: Sequence[Observation]) -> float:
         groups = list(zip(*each.gradients_s.values(), strict=True))
         if most == 1:
             groups = [(own[:-1], own[1:]) for (own,) in groups]
+        groups = [group for group in groups if len(group[0])]
         delays = [np.max(group, axis=0) / np.mean(group, axis=0) - 1 for group in groups]
-        found.append(typical([list(turn) for turn in delays]) / _last_of(max(most, 2)))
-    return round(float(np.mean(found)), _DIGITS)
+        if delays:
+            found.append(typical([list(turn) for turn in delays]) / _last_of(max(most, 2)))
+    return round(float(np.mean(found)), _DIGITS) if found else 0.0
 
 
 def _last_of(count: int) -> float:

@@ -81,10 +81,11 @@ class DeepGP(SampledModel):
     def spectra(self) -> tuple[Spectrum, ...]:
         """The fixed draws of every layer, a function of the seed; never trained."""
         # One compiled program gives numbers also when they are first asked for inside a trace.
-        return jax.jit(self._draw_spectra, compiler_options=_ONCE).lower().compile()()
+        seed = np.uint32(self.seed)  # an argument, so that the program serves all seeds
+        return jax.jit(self._draw_spectra, compiler_options=_ONCE).lower(seed).compile()(seed)
 
-    def _draw_spectra(self) -> tuple[Spectrum, ...]:
-        key = jax.random.key(self.seed, impl="threefry2x32")
+    def _draw_spectra(self, seed: Array) -> tuple[Spectrum, ...]:
+        key = jax.random.key(seed, impl="threefry2x32")
         rows, features = [inputs for inputs, _ in self.layer_sizes], self.settings.features
         z_key, scale_key = jax.random.split(jax.random.fold_in(key, _SPECTRA))
         if self.settings.orthogonal:

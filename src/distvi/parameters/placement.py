@@ -56,14 +56,13 @@ class Placement:
 
 
 def ranges(tensor_sizes: Sequence[int], servers: int) -> Placement:
-    """Equal ranges of the flat vector: each server holds as much as any other, give or take a line.
+    """Equal ranges of the flat vector.
 
-    They begin at lines of the cache, so that XLA reads them where they lie, and no two servers
-    write to one line; of fewer parameters than lines for all, servers hold the same, give or take
-    one.
+    Where they are long enough for it not to matter (1 in 64), they begin at lines of the cache, so
+    that XLA reads them where they lie; others are equal, give or take one entry.
     """
     total = sum(tensor_sizes)
-    line = _LINE if total >= _LINE * servers else 1
+    line = _LINE if total >= 64 * _LINE * servers else 1
     cuts = [total * server // servers // line * line for server in range(servers)] + [total]
     parts = []
     for first, last in pairwise(cuts):

@@ -2,8 +2,11 @@
 
 A worker has its next order while the servers still make the version that it is to start from. A
 server that has written its part *seals* the version, by its number in shared memory, and rings the
-bell of every worker. A bell that rings in vain wakes nobody; one that is not heard, because a
-worker has been stopped for long, does not matter: what counts is the seals.
+bell of every worker. A worker that computes is not disturbed, and one that does not hear its bell,
+because it has been stopped for long, misses nothing: what counts is the seals.
+
+That a seal is seen after what it seals is so on x86, which keeps the order of stores. Elsewhere
+nothing but time is between them: a worker reads parameters tens of microseconds after the seal.
 """
 
 import os

@@ -133,14 +133,16 @@ class LocalEngine:
             most_kept=max(1, min(_KEPT, _KEPT_BYTES // (4 * self._layout.size))),
             watch=self.watch,
         )
-        self._draw, self._opt_state = draw or (lambda: params), opt_state
+        self._start_from = draw or (lambda: params), opt_state
         self._state = initial_state(rules, version=update, examples=self.examples)
 
     # The numbers
 
     def _write(self) -> None:
-        """Put the numbers to start from into their slots."""
-        params, opt_state = self._draw(), self._opt_state
+        """Put the numbers to start from into their slots, and keep them nowhere else."""
+        draw, opt_state = self._start_from
+        params = draw()
+        del self._start_from
         layout, shards, transport = self._layout, self._shards, self._transport
         flat = self._memory.parameters.floats(transport.versions.slot)
         for tensor, leaf in zip(
@@ -156,7 +158,7 @@ class LocalEngine:
 
     @property
     def state(self) -> TrainState:
-        """The state after ``update`` updates."""
+        """The state after ``update`` updates, from when the ``with`` block was entered."""
         transport = self._transport
         flat = np.array(self._memory.parameters.floats(transport.versions.slot))
         begin, updates = transport.recovery
@@ -300,8 +302,10 @@ class LocalEngine:
                     self._start("worker", worker)
                 for server in servers:
                     self._start("server", server)
-            finally:  # a checkpoint is written even where no process can be started
-                self._write()
+            except Halted:
+                self._write()  # of that a checkpoint is made
+                raise
+            self._write()
             self._open = stack.pop_all()
         return self
 

@@ -82,7 +82,8 @@ class Members:
     def answered(self, child: Child) -> None:
         """A worker has answered an order, or given it up."""
         member = self.each[child.number]
-        self.watch.answered(child.number, has_more=bool(self.orders.unanswered(child.number)))
+        own = self.orders.unanswered(child.number)
+        self.watch.answered(child.number, has_more=any(map(self.orders.may_begin, own)))
         if not member.is_member:
             self._late(child, member)
             self._rejoin(child)
@@ -116,7 +117,8 @@ class Members:
         """An update was made: not all gradients come too late, and those on it are begun."""
         self._too_late = 0
         for worker in self.orders.at_work:
-            self.watch.began(worker)
+            if self.each[worker].is_member:
+                self.watch.began(worker)
 
     @property
     def are_computing(self) -> bool:

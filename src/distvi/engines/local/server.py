@@ -176,6 +176,6 @@ def make_update(shard: Shard) -> Any:
 
 
 def store(results: list[Array], targets: list[np.ndarray]) -> None:
-    """Write to a slot; nobody looks at it before the message that follows."""
+    """Write to a slot; nobody looks at it before the seal, or the message, that follows."""
     for result, target in zip(results, targets, strict=True):
         np.copyto(target, np.asarray(result))

@@ -105,6 +105,7 @@ class Servers:
     def make(self, command: Commit) -> None:
         """Begin an update."""
         rate, factors = rates(command.parts)
+        rate, factors = float(rate), tuple(map(float, factors))  # a user's may be NumPy's
         slots = tuple(self.orders.of(part.ticket).gradient for part in command.parts)
         message = Apply(
             command.version, self.versions.promise(command.version), slots, factors, rate
