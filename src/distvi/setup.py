@@ -1,6 +1,7 @@
 """From a configuration to what a run is made of, with every input checked before anything runs."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,9 @@ class Setup:
         assert self.config.training.batch_size is not None
         return self.config.training.batch_size
 
+    @cached_property
     def shapes(self) -> Any:
-        """Of the parameters."""
+        """Of the parameters (``jax.ShapeDtypeStruct``)."""
         return jax.eval_shape(self.model.init, run_key(self.config))
 
     def initial_params(self) -> Any:
@@ -99,7 +101,7 @@ class Setup:
     def recipe(self) -> Recipe:
         """How another process builds the problem, given the training examples."""
         settings = {
-            "shapes": jax.tree.map(lambda leaf: list(leaf.shape), self.shapes()),
+            "shapes": jax.tree.map(lambda leaf: list(leaf.shape), self.shapes),
             "config": self.config.model_dump(mode="json"),
             "schema": self.dataset.schema.to_json(),
             "standardization": self.standardization.to_json(),

@@ -88,7 +88,7 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
     progress = progress or Silent()
     checkpoint = _newest_good(run, progress)
     where = run.checkpoint_folder / str(checkpoint.update)
-    like = setup.shapes()
+    like = setup.shapes
     params = checkpoints.restore(like, checkpoint.params, where / "params.safetensors")
     optimizer = setup.problem(params).held_optimizer
     like = jax.eval_shape(optimizer.init, params)
@@ -333,7 +333,7 @@ def _engine(
     """The engine of a new run, or of one that goes on with these numbers."""
     last, deployment = setup.updates, setup.deployment
     draw = setup.initial_params if params is None else lambda: params
-    shapes = setup.shapes()
+    shapes = setup.shapes
     problem = setup.problem(shapes)
     if deployment is None:
         return MeshEngine(

@@ -202,13 +202,13 @@ def probing(setup: Setup) -> Iterator[list[Probe]]:
 
 def size_of(setup: Setup) -> int:
     """Number of parameters."""
-    return layout_of(setup.shapes()).size
+    return layout_of(setup.shapes).size
 
 
 def _can_have(setup: Setup, servers: int) -> bool:
     """Whether the optimizer can work in so many parts: some need whole tensors, or all of them."""
     assert setup.deployment is not None
-    shapes = setup.shapes()
+    shapes = setup.shapes
     layout, problem = layout_of(shapes), setup.problem(shapes)
     try:
         placement = place(setup.deployment.settings.placement, layout.sizes, servers)
