@@ -4,8 +4,10 @@ import ctypes
 import functools
 import platform
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
-_LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc refuses larger ones on 64-bit machines
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_MOST = (1 << 31) - 1
+_TWO_HEAPS = 128 << 20  # with so much to spare, a thread's heap that is empty is kept
 
 
 @functools.cache
@@ -14,10 +16,13 @@ def keep_freed_memory() -> bool:
 
     A training step on a CPU frees and allocates the same buffers of several MB again and again.
     By default each of them goes back to the kernel and is faulted in again, page by page: 10 to
-    25 % of a step of the MNIST model at batch 1000.
+    25 % of a step of the MNIST model at batch 1000. Blocks of a mapping of their own, by default
+    those of 32 MB at the latest, would always go back, so there are none; what remains are blocks
+    of more than 64 MB that another thread than the main one asks for.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    kept = mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
-    return bool(mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1) and kept)
+    wishes = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _MOST, _M_TOP_PAD: _TWO_HEAPS}
+    granted = [mallopt(parameter, value) for parameter, value in wishes.items()]
+    return all(granted)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from distvi.parameters import Placement
-from distvi.protocol import Cancel, Command, Commit, Event, Free, GradientArrived, State
+from distvi.protocol import Cancel, Command, Commit, Event, Free, GradientArrived, Scheme, State
 
 
 class Record:
@@ -58,17 +58,24 @@ class Record:
 
 
 def summary_fields(
-    record: Record, placement: Placement, counts: Mapping[str, Any], batch_size: int
+    record: Record,
+    scheme: Scheme,
+    placement: Placement,
+    counts: Mapping[str, Any],
+    batch_size: int,
 ) -> dict[str, Any]:
     """What the parameter servers of every engine say of themselves in summary.json.
 
     Args:
         record: Of the gradients.
+        scheme: How they become updates.
         placement: What each server holds.
         counts: Gradients ``pushed`` and parameters ``pulled``.
         batch_size: Examples in a gradient.
     """
     return {
+        "scheme": scheme.name,
+        "orders": scheme.pacing.orders,
         "servers": len(placement.parts),
         "placement": placement.name,
         "gradients_used": record.used,

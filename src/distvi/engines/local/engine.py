@@ -233,11 +233,10 @@ class LocalEngine:
     def measured(self) -> dict[str, Any]:
         """Its fields of summary.json."""
         counts, placement = self.counts, self._placement
-        return summary_fields(self._record, placement, counts, self._batch_size) | {
+        scheme = self._rules.scheme
+        return summary_fields(self._record, scheme, placement, counts, self._batch_size) | {
             "clock": "wall",
             "workers": self._processes.workers,
-            "scheme": self._rules.scheme.name,
-            "orders": self._rules.scheme.pacing.orders,
             "processes_replaced": self._transport.replaced,
             "incidents": list(self.watch.incidents),
         }

@@ -249,11 +249,10 @@ class SimulatedEngine:
     def measured(self) -> dict[str, Any]:
         """Its fields of summary.json."""
         counts, placement = self.counts, self._laboratory.store.shards.placement
-        return summary_fields(self._record, placement, counts, self._batch_size) | {
+        scheme = self._rules.scheme
+        return summary_fields(self._record, scheme, placement, counts, self._batch_size) | {
             "clock": "virtual",
             "workers": len(self._cluster.workers),
-            "scheme": self._rules.scheme.name,
-            "orders": self._rules.scheme.pacing.orders,
         }
 
     def advance(
