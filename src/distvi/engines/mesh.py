@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from distvi.engines.base import Diverged, Params, Problem, TrainState
 from distvi.engines.blocks import Block, Devices, Feed, Layout, Resident, Streamed, layout
-from distvi.engines.memory import keep_freed_memory
+from distvi.engines.memory import keep_freed_memory, return_freed_memory
 from distvi.engines.prefetch import Prefetch
 from distvi.errors import InputError
 
@@ -277,6 +277,7 @@ class MeshEngine:
 
     def __exit__(self, *exception: object) -> None:
         self._blocks.__exit__(*exception)
+        return_freed_memory()
 
 
 class _Call(NamedTuple):
