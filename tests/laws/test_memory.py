@@ -50,7 +50,7 @@ else:
     ("thread", "held", "size"),
     [
         ("main", 1, 48),
-        ("main", 1, 2500),
+        ("main", 1, 200),  # more than the pad
         ("other", 1, 48),
         ("other", 40, 48),  # in a heap of its own, which falls empty
     ],
