@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from distvi.engines.base import Halted, Params, Problem, TrainState
-from distvi.engines.memory import keep_freed_memory
+from distvi.engines.memory import keep_freed_memory, return_freed_memory
 from distvi.engines.record import Record, summary_fields
 from distvi.engines.simulated.cluster import Cluster
 from distvi.engines.timeline import Span
@@ -280,4 +280,4 @@ class SimulatedEngine:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        pass
+        return_freed_memory()
