@@ -96,6 +96,11 @@ class TrainingSettings(Settings):
         default=0.0, ge=0, le=1, description="Where the cosine ends, as a share of the peak rate."
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of every draw of the run.")
+    shuffle_block: int | None = Field(
+        default=None,
+        gt=0,
+        description="Neighbouring rows shuffled as one (default: 1; 64 KiB of more than 1 GiB).",
+    )
     evaluate_every: int | None = Field(
         default=None,
         ge=0,

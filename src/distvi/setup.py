@@ -86,13 +86,17 @@ class Setup:
             batch = Batch(*standardization.standardize(x, y), index)
             return model.neg_elbo(params, batch, key, n_data)
 
+        def indices(position: int, count: int) -> np.ndarray:
+            block = training.shuffle_block or 1
+            return batch_indices(training.seed, n_data, position, count, block)
+
         optimizer = optimizers.build(training.optimizer, self.schedule, training.optimizer_options)
         hold_until = getattr(model, "hold_until", None)
         return Problem(
             loss=loss,
             optimizer=optimizer,
             examples=train,
-            indices=lambda position, count: batch_indices(training.seed, n_data, position, count),
+            indices=indices,
             batch_size=self.batch_size,
             key=run_key(self.config),
             hold_until=hold_until(params) if hold_until else None,
@@ -134,6 +138,9 @@ def prepare(config: RunConfig, standardization: Standardization | None = None) -
     training, updates = _resolve_lengths(
         config.training, len(dataset.train), deployment.gradients_per_update if deployment else 1
     )
+    if training.shuffle_block is None:
+        block = data.default_block(dataset.train.x)
+        training = training.model_copy(update={"shuffle_block": block})
     engine = config.engine.model_copy(update={"workers": len(devices)})
     if deployment:
         engine = _absolute_cluster(deployment.settings)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distvi.data import batch_indices, load, read_test_indices
+from distvi.data import batch_indices, default_block, load, read_test_indices
+from distvi.data.sampling import BLOCKS_MIXED
 from distvi.data.splits import check_test_indices, split_by_fraction
 from distvi.errors import InputError
 
@@ -103,21 +104,53 @@ def test_files_of_indices_that_cannot_be_read(tmp_path: Path):
 
 @given(
     seed=st.integers(0, 2**64),
-    n=st.integers(1, 50),
-    cuts=st.lists(st.integers(0, 60), min_size=1, max_size=5),
+    n=st.integers(1, 2000),
+    cuts=st.lists(st.integers(0, 600), min_size=1, max_size=5),
     position=st.integers(0, 10**6),
+    block=st.integers(1, 10),
 )
-def test_batches_are_slices_of_one_stream(seed: int, n: int, cuts: list[int], position: int):
-    whole = batch_indices(seed, n, position, sum(cuts))
+def test_batches_are_slices_of_one_stream(
+    seed: int, n: int, cuts: list[int], position: int, block: int
+):
+    whole = batch_indices(seed, n, position, sum(cuts), block)
     starts = position + np.cumsum([0, *cuts])
-    parts = [batch_indices(seed, n, int(a), c) for a, c in zip(starts, cuts, strict=False)]
+    parts = [batch_indices(seed, n, int(a), c, block) for a, c in zip(starts, cuts, strict=False)]
     np.testing.assert_array_equal(whole, np.concatenate(parts))
 
 
-@given(seed=st.integers(0, 2**32), n=st.integers(1, 200), epoch=st.integers(0, 10**4))
-def test_every_epoch_is_a_permutation(seed: int, n: int, epoch: int):
-    order = batch_indices(seed, n, epoch * n, n)
+@given(
+    seed=st.integers(0, 2**32),
+    n=st.integers(1, 2000),
+    epoch=st.integers(0, 10**4),
+    block=st.integers(1, 2001),
+)
+def test_every_epoch_is_a_permutation(seed: int, n: int, epoch: int, block: int):
+    order = batch_indices(seed, n, epoch * n, n, block)
     np.testing.assert_array_equal(np.sort(order), np.arange(n))
+
+
+@given(seed=st.integers(0, 2**32), epoch=st.integers(0, 10**4), block=st.integers(2, 7))
+def test_rows_of_a_window_are_whole_blocks_in_a_new_order(seed: int, epoch: int, block: int):
+    n, window = 3 * BLOCKS_MIXED * block, BLOCKS_MIXED * block
+    order = batch_indices(seed, n, epoch * n, n, block)
+    for start in range(0, n, window):
+        rows = order[start : start + window]
+        blocks, counts = np.unique(rows // block, return_counts=True)
+        assert (counts == block).all()
+        assert len(blocks) == BLOCKS_MIXED
+        half = np.unique(rows[: window // 2] // block)
+        assert len(half) > BLOCKS_MIXED / 2  # they do not come block by block
+
+
+def test_large_data_are_shuffled_in_blocks():
+    def rows(count: int, width: int) -> np.ndarray:
+        return np.broadcast_to(np.uint8(0), (count, width))
+
+    assert default_block(rows(2**20, 2**10)) == 1  # 1 GiB
+    assert default_block(rows(2**20 + 1, 2**10)) == 64
+    assert default_block(rows(2**30 + 1, 1)) == 2**16
+    assert default_block(rows(2**12, 2**20)) == 1
+    assert default_block(rows(0, 3)) == 1
 
 
 def test_seeds_and_epochs_differ():
@@ -128,10 +161,13 @@ def test_seeds_and_epochs_differ():
 def test_the_stream_stays_what_it_is():
     # A change here changes what every recorded run would do when it is repeated.
     assert batch_indices(0, 10, 5, 10).tolist() == [2, 0, 3, 9, 7, 7, 8, 6, 2, 9]
+    assert batch_indices(0, 10, 5, 10, 3).tolist() == [7, 4, 8, 3, 9, 3, 5, 9, 4, 8]
 
 
-@pytest.mark.parametrize("bad", [(-1, 1, 0, 1), (0, 0, 0, 1), (0, 1, -1, 1), (0, 1, 0, -1)])
-def test_impossible_batches(bad: tuple[int, int, int, int]):
+@pytest.mark.parametrize(
+    "bad", [(-1, 1, 0, 1), (0, 0, 0, 1), (0, 1, -1, 1), (0, 1, 0, -1), (0, 1, 0, 1, 0)]
+)
+def test_impossible_batches(bad: tuple[int, ...]):
     with pytest.raises(ValueError, match="negative or empty"):
         batch_indices(*bad)
 

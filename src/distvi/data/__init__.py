@@ -4,7 +4,7 @@ from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.data.deformation import augment
 from distvi.data.loading import DEFAULT_SPLIT_SEED, DEFAULT_TEST_FRACTION, load, load_inputs
 from distvi.data.registry import available, data_folder, fetch, info
-from distvi.data.sampling import batch_indices
+from distvi.data.sampling import batch_indices, default_block
 from distvi.data.splits import read_test_indices
 from distvi.data.standardization import Standardization
 
@@ -20,6 +20,7 @@ __all__ = [
     "available",
     "batch_indices",
     "data_folder",
+    "default_block",
     "fetch",
     "info",
     "load",

@@ -10,11 +10,12 @@ import tempfile
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from distvi.errors import RunFailed
+from distvi.mapped import place_in_file
 
 CAPACITY = 4096
 """Slots that there can be. Address space alone: a slot takes memory once it is written."""
@@ -115,9 +116,9 @@ class SharedArray(NamedTuple):
 def shared(array: np.ndarray) -> Iterator[SharedArray]:
     """Offer an array to other processes: by its file if it is mapped from one, else as a copy."""
     dtype = array.dtype.str
-    if (place := _in_file(array)) is not None:
+    if (place := place_in_file(array)) is not None:
         path, offset = place
-        yield SharedArray(dtype, array.shape, path, -1, offset)
+        yield SharedArray(dtype, array.shape, str(path), -1, offset)
         return
     descriptor = new_memory(max(array.nbytes, 1))
     try:
@@ -127,16 +128,6 @@ def shared(array: np.ndarray) -> Iterator[SharedArray]:
         yield SharedArray(dtype, array.shape, "", descriptor, 0)
     finally:
         os.close(descriptor)
-
-
-def _in_file(array: np.ndarray) -> tuple[str, int] | None:
-    """The file and the offset of a mapped array, or of consecutive rows of one."""
-    base: Any = array
-    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
-        base = base.base
-    if not isinstance(base, np.memmap) or base.filename is None or not array.flags.c_contiguous:
-        return None
-    return str(base.filename), base.offset + array.ctypes.data - base.ctypes.data
 
 
 def new_memory(size_bytes: int) -> int:
