@@ -99,7 +99,9 @@ class TrainingSettings(Settings):
     shuffle_block: int | None = Field(
         default=None,
         gt=0,
-        description="Neighbouring rows shuffled as one (default: 1; 64 KiB of more than 1 GiB).",
+        lt=2**63,
+        description="Neighbouring rows that are shuffled as one (default: 1; of inputs above "
+        "1 GiB as many as fill 64 KiB).",
     )
     evaluate_every: int | None = Field(
         default=None,

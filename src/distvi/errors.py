@@ -30,9 +30,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     Example:
         >>> nearest("adm", ["adam", "sgd"])
         " (did you mean 'adam'?)"
+        >>> nearest("adma", ["adamax", "adam"])  # the same letters in another order
+        " (did you mean 'adam'?)"
         >>> nearest("zzz", ["adam", "sgd"])
         ' (known: adam, sgd)'
     """
     known = list(known)
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(name, known)
+    close.sort(key=lambda other: sorted(other) != sorted(name))
     return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(known)})"

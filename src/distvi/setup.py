@@ -86,8 +86,9 @@ class Setup:
             batch = Batch(*standardization.standardize(x, y), index)
             return model.neg_elbo(params, batch, key, n_data)
 
+        block = training.shuffle_block or data.default_block(train.x)
+
         def indices(position: int, count: int) -> np.ndarray:
-            block = training.shuffle_block or 1
             return batch_indices(training.seed, n_data, position, count, block)
 
         optimizer = optimizers.build(training.optimizer, self.schedule, training.optimizer_options)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from distvi.data.mapping import RowFile
+from distvi.engines.local.arena import shared
 from distvi.errors import RunFailed
 from distvi.mapped import place_in_file
 
@@ -30,30 +31,46 @@ def test_rows_that_are_read_from_a_file(rows_in_a_file: np.ndarray, seed: int, t
 def test_rows_that_lie_close_together_are_read_at_once(
     rows_in_a_file: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ):
-    calls, read = [], os.preadv
-
-    def preadv(descriptor: int, parts: Any, offset: int) -> int:
-        calls.append(offset)
-        return read(descriptor, [parts[0][:3000]], offset)  # less than was asked for
-
     file = RowFile.behind(rows_in_a_file)
     assert file is not None
-    monkeypatch.setattr(os, "preadv", preadv)
-    indices = np.array([820, 3, 1, 16, 822])
+    place = place_in_file(rows_in_a_file)
+    assert place is not None
+    _, begin = place
+    calls: list[tuple[int, int]] = []  # row and bytes
+    pread, preadv = os.pread, os.preadv
+
+    def read_alone(descriptor: int, length: int, offset: int) -> bytes:
+        calls.append(((offset - begin) // 1000, length))
+        return pread(descriptor, length, offset)
+
+    def read_stretch(descriptor: int, parts: Any, offset: int) -> int:
+        calls.append(((offset - begin) // 1000, len(parts[0])))
+        return preadv(descriptor, [parts[0][:4000]], offset)  # less than was asked for
+
+    monkeypatch.setattr(os, "pread", read_alone)
+    monkeypatch.setattr(os, "preadv", read_stretch)
+    indices = np.array([820, 3, 1, 4, 6, 822])
     np.testing.assert_array_equal(file.take(indices), rows_in_a_file[indices])
-    first, last = calls[0], calls[-1]
-    assert last == first + 819_000  # rows of 1000 bytes: 1 to 16 in six pieces, 820 to 822 in one
-    assert calls == [*range(first, first + 16_000, 3000), last]
+    assert calls == [(820, 1000), (822, 1000), (1, 6000), (5, 2000)]
 
 
 def test_a_file_that_is_cut_short_while_it_is_read(tmp_path: Path, rows_in_a_file: np.ndarray):
     file = RowFile.behind(rows_in_a_file)
     assert file is not None
     os.truncate(tmp_path / "rows.npy", 500_000)
-    with pytest.raises(RunFailed, match=r"rows\.npy: was cut short"):
-        file.take(np.array([0, 899]))
+    for rows in ([0, 899], [896, 897, 898, 899]):
+        with pytest.raises(RunFailed, match=r"rows\.npy: was cut short"):
+            file.take(np.array(rows))
 
 
-def test_arrays_that_lie_in_no_file(rows_in_a_file: np.ndarray):
+def test_workers_find_the_rows_of_a_slice(rows_in_a_file: np.ndarray):
+    with shared(rows_in_a_file) as place:
+        assert place.path
+        np.testing.assert_array_equal(place.open(), rows_in_a_file)
+
+
+def test_arrays_that_lie_in_no_file(rows_in_a_file: np.ndarray, tmp_path: Path):
+    changed = np.load(tmp_path / "rows.npy", mmap_mode="c")
+    assert place_in_file(changed) is None
     assert place_in_file(rows_in_a_file.copy()) is None
     assert place_in_file(rows_in_a_file[::2]) is None

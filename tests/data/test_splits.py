@@ -142,6 +142,11 @@ def test_rows_of_a_window_are_whole_blocks_in_a_new_order(seed: int, epoch: int,
         assert len(half) > BLOCKS_MIXED / 2  # they do not come block by block
 
 
+def test_a_block_larger_than_the_data_is_all_of_them():
+    whole = batch_indices(0, 10, 0, 10, 10)
+    np.testing.assert_array_equal(batch_indices(0, 10, 0, 10, 10**12), whole)
+
+
 def test_large_data_are_shuffled_in_blocks():
     def rows(count: int, width: int) -> np.ndarray:
         return np.broadcast_to(np.uint8(0), (count, width))

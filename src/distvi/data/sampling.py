@@ -48,7 +48,7 @@ def batch_indices(seed: int, n: int, position: int, count: int, block: int = 1) 
 
     References:
         Xu et al. (2022), In-database machine learning with CorgiPile: stochastic gradient descent
-        without full data shuffle, section 3: block-level, then tuple-level shuffle.
+        without full data shuffle: block-level, then tuple-level shuffle.
 
     Example:
         >>> sorted(batch_indices(seed=0, n=4, position=4, count=4).tolist())
@@ -58,16 +58,17 @@ def batch_indices(seed: int, n: int, position: int, count: int, block: int = 1) 
     """
     if n < 1 or position < 0 or count < 0 or seed < 0 or block < 1:
         raise ValueError(f"negative or empty: {seed=}, {n=}, {position=}, {count=}, {block=}")
+    block = min(block, n)
     parts, end = [], position + count
     while position < end:
         epoch, offset = divmod(position, n)
-        part = _from(offset, seed, epoch, n, block)[: end - position]
+        part = _rest_of_epoch(offset, seed, epoch, n, block)[: end - position]
         parts.append(part)
         position += len(part)
     return np.concatenate(parts) if parts else np.empty(0, np.uint32)
 
 
-def _from(offset: int, seed: int, epoch: int, n: int, block: int) -> np.ndarray:
+def _rest_of_epoch(offset: int, seed: int, epoch: int, n: int, block: int) -> np.ndarray:
     """An epoch from this entry on, as far as it is drawn at once."""
     if block == 1:
         return _epoch(seed, epoch, n)[offset:]
@@ -86,6 +87,7 @@ def _blocks(seed: int, epoch: int, n: int, block: int) -> tuple[np.ndarray, np.n
     """The blocks in an epoch's order, and the epoch's entries at which windows of them begin."""
     order = _permutation(seed, (epoch,), -(-n // block)).astype(np.int64)
     lengths = np.minimum(block, n - order * block)  # the last has what is left over
+    order.flags.writeable = False
     return order, (np.cumsum(lengths) - lengths)[::BLOCKS_MIXED]
 
 
