@@ -110,6 +110,7 @@ class Distvi:
             "batch_size": batch,
             "learning_rate": problem.LEARNING_RATE,
             "updates": UPDATES,
+            "shuffle_block": 1,
             "model": MODEL,
         }
         config = resolve(self._dataset.name, settings=settings)

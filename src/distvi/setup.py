@@ -86,7 +86,8 @@ class Setup:
             batch = Batch(*standardization.standardize(x, y), index)
             return model.neg_elbo(params, batch, key, n_data)
 
-        block = training.shuffle_block or data.default_block(train.x)
+        block = training.shuffle_block
+        assert block is not None
 
         def indices(position: int, count: int) -> np.ndarray:
             return batch_indices(training.seed, n_data, position, count, block)

@@ -112,10 +112,10 @@ class RowFile:
         rows = np.empty((count, self._width), self._dtype)
         left, offset = rows.view(np.uint8).reshape(-1).data, self._offset + start * self._row_bytes
         while left:
-            count = os.preadv(self._descriptor, (left[:_CALL_BYTES],), offset)
-            if not count:
+            came = os.preadv(self._descriptor, (left[:_CALL_BYTES],), offset)
+            if not came:
                 raise self._cut_short()
-            left, offset = left[count:], offset + count
+            left, offset = left[came:], offset + came
         return rows
 
     def _cut_short(self) -> RunFailed:
