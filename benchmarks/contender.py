@@ -6,12 +6,13 @@ One request a line on standard input, one JSON answer a line on standard output:
     prepare BATCH       -> null, once compiled and warm
     run STEPS BATCH     -> seconds that the training steps took
     loss FILE           -> [loss, norm of its gradient] of the case in an NPZ file
+    spent BATCH         -> {"on what": milliseconds of processor time a step, ...}; few have it
 """
 
 import json
 import os
 import sys
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Contender(Protocol):
@@ -31,6 +32,15 @@ class Contender(Protocol):
 
     def loss(self, case: str) -> tuple[float, float]:
         """The negative ELBO and its gradient's norm at given parameters, batch and noise."""
+        ...
+
+
+@runtime_checkable
+class Accountant(Protocol):
+    """A contender that knows where its time goes."""
+
+    def spent(self, batch: int) -> dict[str, float]:
+        """Milliseconds of processor time a step in all runs so far, by what they went to."""
         ...
 
 
@@ -55,6 +65,8 @@ def serve(contender: Contender) -> None:
                 answer = contender.run(int(steps), int(batch))
             case ["loss", path]:
                 answer = contender.loss(path)
+            case ["spent", batch]:
+                answer = contender.spent(int(batch)) if isinstance(contender, Accountant) else {}
             case _:
                 raise ValueError(f"unknown request {line!r}")
         print(json.dumps(answer), file=answers, flush=True)

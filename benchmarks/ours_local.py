@@ -6,11 +6,13 @@ As elsewhere in `benchmarks.local`, a step is a mini-batch of one worker.
 import sys
 import time
 
+from benchmarks.account import Account, round_ms
 from benchmarks.contender import serve
 from benchmarks.ours import UPDATES, Distvi
 from distvi import distributed
 from distvi.config import EngineSettings
 from distvi.engines import Engine
+from distvi.engines.local import LocalEngine
 from distvi.setup import Setup
 
 
@@ -46,17 +48,32 @@ class Local(Distvi):
     def __init__(self, scheme: str, workers: int, servers: int) -> None:
         super().__init__()
         self._scheme, self._workers, self._servers = scheme, workers, servers
+        self._accounts: dict[int, Account] = {}
 
     def describe(self) -> dict[str, str]:
         shape = {"workers": str(self._workers), "servers": str(self._servers)}
         return super().describe() | {"scheme": self._scheme} | shape
 
+    def prepare(self, batch: int) -> None:
+        super().prepare(batch)
+        self._accounts[batch] = Account(self._engines[batch])  # the processes are ready now
+
     def run(self, steps: int, batch: int) -> float:
         engine = self._engines[batch]
         steps_per_update = self._workers if self._scheme == "sync" else 1
-        before = time.perf_counter()
-        engine.advance(engine.update + steps // steps_per_update)
-        return time.perf_counter() - before
+        with self._accounts.setdefault(batch, Account(engine)).of(steps):
+            before = time.perf_counter()
+            engine.advance(engine.update + steps // steps_per_update)
+            return time.perf_counter() - before
+
+    def spent(self, batch: int) -> dict[str, float]:
+        """Milliseconds of processor time a gradient; in lockstep also what a round consists of."""
+        rounds = {}
+        if self._scheme == "sync":
+            engine = self._engines[batch]
+            assert isinstance(engine, LocalEngine)
+            rounds = round_ms(engine.spans, self._workers)
+        return self._accounts[batch].spent_ms | rounds
 
     def _engine(self, setup: Setup) -> Engine:
         return local_engine(

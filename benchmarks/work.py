@@ -1,16 +1,22 @@
-"""The work of one gradient that must be done: ``python -m benchmarks.work LOT CORE``.
+"""The work of one gradient that must be done: ``python -m benchmarks.work LOT CORE...``.
 
 Batch, gradient, the copy into shared memory and ``1 / LOT`` of an update of LOT gradients, one
-after the other on one core, by the code of the ``local`` engine's processes without messages. Two
-cores that did nothing else would train twice as fast: no engine can be faster.
+after the other on one core, by the code of the ``local`` engine's processes without messages. With
+several cores, each of them does so at the same time, and they share caches and memory as the
+processes of an engine do. No engine can be faster than cores that do nothing else.
 """
 
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import count
 
 import numpy as np
 
+from benchmarks.child import children
 from benchmarks.contender import pin, serve
 from benchmarks.ours import Distvi
 from distvi.engines.local import Processes
@@ -21,6 +27,10 @@ from distvi.engines.local.worker import Batch, compile_gradient, push
 from distvi.engines.memory import keep_freed_memory
 from distvi.parameters import layout_of
 from distvi.setup import Setup
+
+
+WORKERS, SERVERS = "gradients and pushes", "updates"
+"""On what processor time is spent."""
 
 
 class Bench:
@@ -40,6 +50,7 @@ class Bench:
         self._numbers = count()
         self._gradient, _ = compile_gradient(self._problem, layout, self._batch(), "")
         self._version = 0
+        self.spent_s: Counter[str] = Counter()
 
     @property
     def parameters(self) -> np.ndarray:
@@ -54,13 +65,17 @@ class Bench:
     def update(self) -> None:
         """``lot`` gradients and an update of them."""
         now, then = self._version % 2, 1 - self._version % 2
+        begun_s = time.perf_counter()
         for slot in range(self._lot):
             answer = self._gradient(self._memory.parameters.floats(now), self._batch())
             push(answer.gradient, self._memory.gradients.floats(slot))
+        pushed_s = time.perf_counter()
         self._version += 1
         factors = (1 / self._lot,) * self._lot
         slots = tuple(range(self._lot))
         self._part.apply(Apply(self._version, then, slots, factors, 1.0))
+        self.spent_s[WORKERS] += pushed_s - begun_s
+        self.spent_s[SERVERS] += time.perf_counter() - pushed_s
 
 
 class Work(Distvi):
@@ -70,6 +85,7 @@ class Work(Distvi):
         super().__init__()
         self._lot = lot
         self._benches: dict[int, Bench] = {}
+        self._steps: Counter[int] = Counter()
         keep_freed_memory()
 
     def prepare(self, batch: int) -> None:
@@ -81,10 +97,67 @@ class Work(Distvi):
         before_s = time.perf_counter()
         for _ in range(steps // self._lot):
             bench.update()
+        self._steps[batch] += steps
         return time.perf_counter() - before_s
+
+    def spent(self, batch: int) -> dict[str, float]:
+        """Milliseconds a step: the core has nothing else to do."""
+        steps = self._steps[batch]
+        return {what: 1e3 * time_s / steps for what, time_s in self._benches[batch].spent_s.items()}
+
+
+class Together:
+    """Several cores that do the work at the same time; a step is a gradient of any of them.
+
+    Args:
+        lot: Gradients of an update.
+        cores: Of each of the processes.
+    """
+
+    def __init__(self, lot: int, cores: Sequence[int]) -> None:
+        self._lot, self._cores = lot, cores
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Together":
+        command = [sys.executable, "-m", "benchmarks.work", str(self._lot)]
+        commands = {f"core {core}": [*command, str(core)] for core in self._cores}
+        self._children = [*self._stack.enter_context(children(commands, {})).values()]
+        self._threads = self._stack.enter_context(ThreadPoolExecutor(len(self._cores)))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def _ask(self, *request: object) -> list:
+        return [*self._threads.map(lambda child: child.ask(*request), self._children)]
+
+    def describe(self) -> dict[str, str]:
+        """Versions."""
+        return self._ask("describe")[0]
+
+    def prepare(self, batch: int) -> None:
+        """Each compiles for itself."""
+        self._ask("prepare", batch)
+
+    def run(self, steps: int, batch: int) -> float:
+        """Each of the cores has its part of the steps."""
+        before_s = time.perf_counter()
+        self._ask("run", steps // len(self._cores), batch)
+        return time.perf_counter() - before_s
+
+    def loss(self, case: str) -> tuple[float, float]:
+        """As one of them."""
+        return self._ask("loss", case)[0]
+
+    def spent(self, batch: int) -> dict[str, float]:
+        """In the mean over the cores."""
+        each = self._ask("spent", batch)
+        return {what: sum(own[what] for own in each) / len(each) for what in each[0]}
 
 
 if __name__ == "__main__":
-    pin(int(sys.argv[2]))
-    with Work(int(sys.argv[1])) as contender:
+    lot, *cores = map(int, sys.argv[1:])
+    if len(cores) == 1:
+        pin(cores[0])
+    with Work(lot) if len(cores) == 1 else Together(lot, cores) as contender:
         serve(contender)

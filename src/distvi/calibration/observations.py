@@ -22,12 +22,14 @@ class Arrangement(NamedTuple):
         servers: How many share the parameters.
         batch_size: Examples of a gradient.
         scheme: How they are kept in step: sync or async.
+        orders: That an asynchronous worker has at a time.
     """
 
     workers: int
     servers: int
     batch_size: int
     scheme: str = "sync"
+    orders: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -239,12 +239,13 @@ def arranged_engine(setup: Setup, params: Any, arrangement: Arrangement) -> Loca
         arrangement: Takes the place of its numbers.
     """
     config, batch_size = setup.config, arrangement.batch_size
+    orders = {"orders": arrangement.orders}
     engine = config.engine.model_copy(
         update={
             "workers": arrangement.workers,
             "servers": arrangement.servers,
             "scheme": arrangement.scheme,
-            "scheme_options": {"orders": 1} if arrangement.scheme == "async" else {},
+            "scheme_options": orders if arrangement.scheme == "async" else {},
         }
     )
     training = config.training.model_copy(update={"batch_size": batch_size})

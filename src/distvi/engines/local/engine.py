@@ -37,7 +37,7 @@ from distvi.parameters import layout_of
 from distvi.protocol import Observer, Rules, initial_state
 from distvi.protocol import drive as drive_protocol
 
-_KEPT, _KEPT_BYTES = 16, 1 << 26
+_KEPT, _KEPT_BYTES = 32, 1 << 27
 """Gradients that are kept for servers that die, until they save; fewer where they are large."""
 
 _REDONE = STATE_SLOTS
