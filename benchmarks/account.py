@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +26,7 @@ class Account:
     def __init__(self, engine: Engine) -> None:
         assert isinstance(engine, LocalEngine)
         self._engine = engine
-        self._spent_s: Counter[str] = Counter()
+        self._spent_s: dict[str, float] = defaultdict(float)
         self._steps = 0
 
     @contextmanager
@@ -52,8 +52,7 @@ class Account:
     def spent_ms(self) -> dict[str, float]:
         """Milliseconds a gradient; in total those that the cores had."""
         return {
-            what: 1e3 * self._spent_s[what] / self._steps
-            for what in (WORKERS, SERVERS, MAIN, IDLE)
+            what: 1e3 * self._spent_s[what] / self._steps for what in (WORKERS, SERVERS, MAIN, IDLE)
         }
 
 

@@ -131,7 +131,9 @@ def report(console: Console, batch: int, step_ms: dict[str, list[float]]) -> Non
 
 def report_time(console: Console, spent_ms: dict[str, dict[str, float]]) -> None:
     """Where the time goes, of the contenders that know it."""
-    table = Table(title="processor time a gradient, ms; what a round is made of", title_justify="left")
+    table = Table(
+        title="processor time a gradient, ms; what a round is made of", title_justify="left"
+    )
     table.add_column("what")
     for name in spent_ms:
         table.add_column(name.removeprefix("distvi, "), justify="right")

@@ -8,7 +8,7 @@ processes of an engine do. No engine can be faster than cores that do nothing el
 
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,11 +23,10 @@ from distvi.engines.local import Processes
 from distvi.engines.local.messages import Apply, Begin
 from distvi.engines.local.parts import memory_of, parts_of
 from distvi.engines.local.server import Part
-from distvi.engines.local.worker import Batch, compile_gradient, push
+from distvi.engines.local.worker import Batch, batch_of, compile_gradient, push
 from distvi.engines.memory import keep_freed_memory
 from distvi.parameters import layout_of
 from distvi.setup import Setup
-
 
 WORKERS, SERVERS = "gradients and pushes", "updates"
 """On what processor time is spent."""
@@ -50,7 +49,7 @@ class Bench:
         self._numbers = count()
         self._gradient, _ = compile_gradient(self._problem, layout, self._batch(), "")
         self._version = 0
-        self.spent_s: Counter[str] = Counter()
+        self.spent_s: dict[str, float] = defaultdict(float)
 
     @property
     def parameters(self) -> np.ndarray:
@@ -58,9 +57,8 @@ class Bench:
         return self._memory.parameters.floats(0)
 
     def _batch(self) -> Batch:
-        number, size = next(self._numbers), self._problem.batch_size
-        rows = self._problem.indices(number * size, size)
-        return Batch(number, *self._problem.examples.take(rows), rows.astype(np.uint32))
+        number = next(self._numbers)
+        return batch_of(self._problem, number, number * self._problem.batch_size)
 
     def update(self) -> None:
         """``lot`` gradients and an update of them."""
@@ -69,6 +67,7 @@ class Bench:
         for slot in range(self._lot):
             answer = self._gradient(self._memory.parameters.floats(now), self._batch())
             push(answer.gradient, self._memory.gradients.floats(slot))
+            del answer
         pushed_s = time.perf_counter()
         self._version += 1
         factors = (1 / self._lot,) * self._lot

@@ -38,12 +38,22 @@ _BATCHES = 1 << 32  # more than any run has
 
 
 class Batch(NamedTuple):
-    """One of a worker's batches."""
+    """One of a worker's batches, ready to compute with.
+
+    Attributes:
+        number: Which one.
+        arrays: The last arguments of ``make_gradient``'s function: step, x, y, index.
+    """
 
     number: int
-    x: np.ndarray
-    y: np.ndarray
-    rows: np.ndarray
+    arrays: tuple[Any, ...]
+
+
+def batch_of(problem: Problem, number: int, begin: int) -> Batch:
+    """The batch that begins at some place of the problem's stream of examples."""
+    index = problem.indices(begin, problem.batch_size)
+    x, y = problem.examples.take(index)
+    return Batch(number, (np.uint32(number), x, y, index.astype(np.uint32)))
 
 
 def work(connection: Connection, assignment: Assignment) -> None:
@@ -54,10 +64,8 @@ def work(connection: Connection, assignment: Assignment) -> None:
 
     def batch(number: int) -> Batch:
         """Batch t of worker w of n begins at (t * n + w) * batch_size in the stream."""
-        size = problem.batch_size
-        begin = (number * assignment.workers + assignment.number) * size
-        index = problem.indices(begin, size)
-        return Batch(number, *problem.examples.take(index), index.astype(np.uint32))
+        begin = (number * assignment.workers + assignment.number) * problem.batch_size
+        return batch_of(problem, number, begin)
 
     gradient, compile_time_s = compile_gradient(problem, layout, batch(0), assignment.cache)
     pin(assignment.cores)
@@ -66,17 +74,19 @@ def work(connection: Connection, assignment: Assignment) -> None:
     seals = seals_in(Slots(8 * assignment.servers, assignment.seals))
     with Prefetch(batch, assignment.first_batch, _BATCHES) as batches:
         send(connection, Ready(compile_time_s))
+        upcoming = next(batches)
         for order, received_s in orders_of(connection, assignment.bells[0], seals):
-            next_batch = next(batches)
-            while next_batch.number < order.batch:  # one of an order that was abandoned
-                next_batch = next(batches)
+            while upcoming.number < order.batch:  # one of an order that was abandoned
+                upcoming = next(batches)
             started_s = time.perf_counter()
-            answer = gradient(parameters.floats(order.parameters), next_batch)
+            answer = gradient(parameters.floats(order.parameters), upcoming)
             computed_s = time.perf_counter()
             is_finite = push(answer.gradient, gradients.floats(order.gradient))
             is_finite = is_finite and isfinite(answer.neg_elbo)
             times_s = (received_s, started_s, computed_s, time.perf_counter())
             send(connection, Computed(order.order, answer.neg_elbo, is_finite, *times_s))
+            del answer  # the next gradient takes its memory, which is in the cache
+            upcoming = next(batches)  # now, while a worker in lockstep has to wait anyway
 
 
 def push(gradient: list[np.ndarray], slot: np.ndarray) -> bool:
@@ -109,14 +119,17 @@ def orders_of(connection: Connection, bell: int, seals: Seals) -> Iterator[tuple
     with selectors.DefaultSelector() as selector:
         for source in (connection, bell):
             selector.register(source, selectors.EVENT_READ)
+
+        def may_begin() -> bool:
+            return bool(waiting and seals.min() >= waiting[0].version)
+
         while True:
-            may_begin = bool(waiting) and seals.min() >= waiting[0].version
-            came = {key.fileobj for key, _ in selector.select(0 if may_begin else None)}
+            came = {key.fileobj for key, _ in selector.select(0 if may_begin() else None)}
             if bell in came:
                 let_fade(bell)
             if connection in came:
                 _note(receive(connection), waiting, connection)
-            elif may_begin:
+            elif may_begin():
                 yield waiting.popleft(), time.perf_counter()
 
 
@@ -155,7 +168,7 @@ class Answer(NamedTuple):
 
 
 def compile_gradient(
-    problem: Problem, layout: Layout, batch: Batch, cache: str
+    problem: Problem, layout: Layout, batch: Batch, programs: str
 ) -> tuple[Callable[[np.ndarray, Batch], Answer], float]:
     """``gradient(flat, batch)``, which waits until it is complete, and the seconds of compilation.
 
@@ -163,15 +176,15 @@ def compile_gradient(
     """
     before_s = time.perf_counter()
     flat = jax.ShapeDtypeStruct((layout.size,), jnp.float32)
-    arguments = (flat, problem.key, np.uint32(0), *batch[1:])
-    lowered = jax.jit(make_gradient(problem, layout)).lower(*arguments)
-    with _one_at_a_time(cache):
+    lowered = jax.jit(make_gradient(problem, layout)).lower(flat, problem.key, *batch.arrays)
+    with _one_at_a_time(programs):
         compiled = lowered.compile()
     compile_time_s = time.perf_counter() - before_s
 
     def gradient(flat: np.ndarray, batch: Batch) -> Answer:
-        value, tensors = compiled(flat, problem.key, np.uint32(batch.number), *batch[1:])
-        return Answer(float(value), [np.asarray(tensor) for tensor in tensors])
+        value, tensors = compiled(flat, problem.key, *batch.arrays)
+        # By way of NumPy, because ``float`` takes a tenth of a millisecond.
+        return Answer(np.asarray(value).item(), [np.asarray(tensor) for tensor in tensors])
 
     return gradient, compile_time_s
 
