@@ -44,7 +44,7 @@ ARRANGEMENTS = [
 
 def lockstep(costs: ClusterSettings, arrangement: Arrangement, updates: int = 40) -> list[Span]:
     """Spans of the local engine in lockstep on a machine with these costs, written down by hand."""
-    workers, servers, batch, _ = arrangement
+    workers, servers, batch, *_ = arrangement
     assert costs.machine is not None
     random = np.random.default_rng(batch)
     transfer_s = SIZE / costs.workers.bandwidth_bytes_per_s[0]
