@@ -14,6 +14,8 @@ from distvi.engines.local import LocalEngine
 from distvi.engines.timeline import Span
 
 MAIN, IDLE = "the main process", "idle"
+PARTS = (WORKERS, SERVERS, MAIN, IDLE)
+"""Of the processors' time."""
 
 
 class Account:

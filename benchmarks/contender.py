@@ -6,7 +6,10 @@ One request a line on standard input, one JSON answer a line on standard output:
     prepare BATCH       -> null, once compiled and warm
     run STEPS BATCH     -> seconds that the training steps took
     loss FILE           -> [loss, norm of its gradient] of the case in an NPZ file
-    spent BATCH         -> {"on what": milliseconds of processor time a step, ...}; few have it
+    spent BATCH         -> where the time of the steps so far went; {} where nobody knows
+
+Spent are milliseconds, by what they went to: {"processor": {...}, "round": {...}}, the time that
+processors were busy for a step, and where there are rounds of several steps, what one consists of.
 """
 
 import json
@@ -39,8 +42,8 @@ class Contender(Protocol):
 class Accountant(Protocol):
     """A contender that knows where its time goes."""
 
-    def spent(self, batch: int) -> dict[str, float]:
-        """Milliseconds of processor time a step in all runs so far, by what they went to."""
+    def spent(self, batch: int) -> dict[str, dict[str, float]]:
+        """In all runs so far."""
         ...
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.account import PARTS
 from benchmarks.child import Commands, children
 from benchmarks.step import (
     check,
@@ -129,18 +130,21 @@ def report(console: Console, batch: int, step_ms: dict[str, list[float]]) -> Non
             print_goal(console, f"{ours} / {WORKERS} x {alone}", value, None, "at least")
 
 
-def report_time(console: Console, spent_ms: dict[str, dict[str, float]]) -> None:
+def report_time(console: Console, spent_ms: dict[str, dict[str, dict[str, float]]]) -> None:
     """Where the time goes, of the contenders that know it."""
-    table = Table(
-        title="processor time a gradient, ms; what a round is made of", title_justify="left"
-    )
-    table.add_column("what")
-    for name in spent_ms:
-        table.add_column(name.removeprefix("distvi, "), justify="right")
-    for what in dict.fromkeys(what for own in spent_ms.values() for what in own):
-        own = (each.get(what) for each in spent_ms.values())
-        table.add_row(what, *("" if value is None else f"{value:.2f}" for value in own))
+    table = Table(title="processor time of a gradient, ms", title_justify="left")
+    table.add_column("contender")
+    for column in (*PARTS, "in all"):
+        table.add_column(column, justify="right")
+    for name, spent in spent_ms.items():
+        own = spent["processor"]
+        cells = [f"{own[part]:.2f}" if part in own else "" for part in PARTS]
+        table.add_row(name, *cells, f"{sum(own.values()):.2f}")
     console.print(table)
+    for name, spent in spent_ms.items():
+        if parts := spent.get("round"):
+            listed = ", ".join(f"{what} {time_ms:.2f}" for what, time_ms in parts.items())
+            console.print(f"a round of {name}, ms (medians): {listed}")
 
 
 def main() -> None:

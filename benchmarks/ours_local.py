@@ -66,14 +66,13 @@ class Local(Distvi):
             engine.advance(engine.update + steps // steps_per_update)
             return time.perf_counter() - before
 
-    def spent(self, batch: int) -> dict[str, float]:
+    def spent(self, batch: int) -> dict[str, dict[str, float]]:
         """Milliseconds of processor time a gradient; in lockstep also what a round consists of."""
-        rounds = {}
+        engine, spent_ms = self._engines[batch], {"processor": self._accounts[batch].spent_ms}
+        assert isinstance(engine, LocalEngine)
         if self._scheme == "sync":
-            engine = self._engines[batch]
-            assert isinstance(engine, LocalEngine)
-            rounds = round_ms(engine.spans, self._workers)
-        return self._accounts[batch].spent_ms | rounds
+            spent_ms["round"] = round_ms(engine.spans, self._workers)
+        return spent_ms
 
     def _engine(self, setup: Setup) -> Engine:
         return local_engine(

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import count
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -99,10 +101,10 @@ class Work(Distvi):
         self._steps[batch] += steps
         return time.perf_counter() - before_s
 
-    def spent(self, batch: int) -> dict[str, float]:
-        """Milliseconds a step: the core has nothing else to do."""
-        steps = self._steps[batch]
-        return {what: 1e3 * time_s / steps for what, time_s in self._benches[batch].spent_s.items()}
+    def spent(self, batch: int) -> dict[str, dict[str, float]]:
+        """Milliseconds of processor time a step: the core has nothing else to do."""
+        steps, spent_s = self._steps[batch], self._benches[batch].spent_s
+        return {"processor": {what: 1e3 * time_s / steps for what, time_s in spent_s.items()}}
 
 
 class Together:
@@ -127,7 +129,7 @@ class Together:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    def _ask(self, *request: object) -> list:
+    def _ask(self, *request: object) -> list[Any]:
         return [*self._threads.map(lambda child: child.ask(*request), self._children)]
 
     def describe(self) -> dict[str, str]:
@@ -148,10 +150,10 @@ class Together:
         """As one of them."""
         return self._ask("loss", case)[0]
 
-    def spent(self, batch: int) -> dict[str, float]:
+    def spent(self, batch: int) -> dict[str, dict[str, float]]:
         """In the mean over the cores."""
-        each = self._ask("spent", batch)
-        return {what: sum(own[what] for own in each) / len(each) for what in each[0]}
+        each = [own["processor"] for own in self._ask("spent", batch)]
+        return {"processor": {what: fmean(own[what] for own in each) for what in each[0]}}
 
 
 if __name__ == "__main__":
