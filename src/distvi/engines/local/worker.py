@@ -74,19 +74,18 @@ def work(connection: Connection, assignment: Assignment) -> None:
     seals = seals_in(Slots(8 * assignment.servers, assignment.seals))
     with Prefetch(batch, assignment.first_batch, _BATCHES) as batches:
         send(connection, Ready(compile_time_s))
-        upcoming = next(batches)
         for order, received_s in orders_of(connection, assignment.bells[0], seals):
-            while upcoming.number < order.batch:  # one of an order that was abandoned
-                upcoming = next(batches)
+            next_batch = next(batches)
+            while next_batch.number < order.batch:  # one of an order that was abandoned
+                next_batch = next(batches)
             started_s = time.perf_counter()
-            answer = gradient(parameters.floats(order.parameters), upcoming)
+            answer = gradient(parameters.floats(order.parameters), next_batch)
             computed_s = time.perf_counter()
             is_finite = push(answer.gradient, gradients.floats(order.gradient))
             is_finite = is_finite and isfinite(answer.neg_elbo)
             times_s = (received_s, started_s, computed_s, time.perf_counter())
             send(connection, Computed(order.order, answer.neg_elbo, is_finite, *times_s))
             del answer  # the next gradient takes its memory, which is in the cache
-            upcoming = next(batches)  # now, while a worker in lockstep has to wait anyway
 
 
 def push(gradient: list[np.ndarray], slot: np.ndarray) -> bool:
