@@ -79,13 +79,14 @@ def local(
     unusable_limit: int = 20,
     params: Any = None,
     cache: Path | None = None,
+    pin: bool = True,
     **options: Any,
 ) -> LocalEngine:
     """The local engine on this problem."""
     rows = examples(settings["seed"])
     problem, initial = build(settings, rows.x, rows.y)
     lot = check_progress(scheme, workers)
-    processes = Processes(workers, servers, placement, lot, limits=limits, cache=cache)
+    processes = Processes(workers, servers, placement, lot, pin=pin, limits=limits, cache=cache)
     rules = Rules(scheme, updates, patience_s=patience_s, unusable_limit=unusable_limit)
     recipe = Recipe("tests.linear:build", settings)
     params = initial if params is None else params

@@ -16,7 +16,8 @@ import pytest
 
 from distvi.aggregation import Scheme, asynchronous, backup_workers, ssp, sync
 from distvi.engines import Halted
-from distvi.engines.local import Limits
+from distvi.engines.local import Limits, cores
+from distvi.engines.local.crew import Crew
 from distvi.protocol import Dismiss, Joined
 from tests import linear
 
@@ -115,6 +116,7 @@ def test_a_server_that_is_killed_leaves_no_trace_in_the_parameters(
 ) -> None:
     struck = settings | {"seed": WHOLE} | ({} if when == "idle" else {"fault": when})
     engine = linear.local(struck, sync(), workers=2, servers=2, cache=cache)
+    engine._transport._servers.most_kept = 8  # so that there are saves before and after the fault
     with engine:
         engine.advance(5)
         if when == "idle":
@@ -132,6 +134,7 @@ def test_a_server_that_stays_dead_leaves_the_last_update_complete(
     limits = Limits(replacements=0)
     struck = settings | {"seed": WHOLE, "fault": when}
     engine = linear.local(struck, sync(), workers=2, servers=2, limits=limits, cache=cache)
+    engine._transport._servers.most_kept = 8
     with engine, pytest.raises(Halted, match=r"server \d .*SIGKILL.*replacements have been used"):
         engine.advance(UPDATES)
     begin, since = engine._transport.recovery
@@ -140,9 +143,10 @@ def test_a_server_that_stays_dead_leaves_the_last_update_complete(
     assert_identical(engine.state, whole[engine.update])
 
 
-def test_others_go_on_while_a_worker_is_stopped(settings, cache) -> None:
+@pytest.mark.parametrize("scheme", [asynchronous(), backup_workers(1)], ids=lambda s: s.name)
+def test_others_go_on_while_a_worker_is_stopped(settings, cache, scheme: Scheme) -> None:
     stopped = settings | {"fault": "computing", "signal": "SIGSTOP"}
-    engine = linear.local(stopped, asynchronous(), workers=2, cache=cache)
+    engine = linear.local(stopped, scheme, workers=2, cache=cache)
     trained(engine)
     assert Path(settings["once"]).exists()
     assert engine.measured["processes_replaced"] == 0
@@ -167,6 +171,55 @@ def test_sync_dismisses_a_stopped_worker_which_joins_again_when_it_wakes(setting
         engine.advance(engine.update)
     assert engine.measured["processes_replaced"] == 0
     assert "dismissed" in engine.measured["incidents"][0]
+
+
+def test_ssp_goes_on_up_to_its_bound_while_a_worker_is_stopped(settings, cache) -> None:
+    stopped = settings | {"fault": "computing", "signal": "SIGSTOP"}
+    engine = linear.local(stopped, ssp(3), workers=2, patience_s=2.0, cache=cache)
+    clocks: dict[int, int] = {}
+    leads: list[int] = []
+
+    def follow(now_s: float, event: Any, state: Any, commands: tuple[Any, ...]) -> None:
+        if any(isinstance(command, Dismiss) for command in commands):
+            leads.append(max(clocks.values()) - min(clocks.values()))
+        clocks.clear()
+        clocks.update({record.worker: record.clock for record in state.members.values()})
+
+    engine.observers.append(follow)
+    trained(engine)  # alone, once it is not waited for any more
+    assert leads == [4]  # at clock c it may start, and so come to c + 1, while c - 3 is reached
+
+
+def test_who_is_interrupted_waits_for_nobody(
+    settings, cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses, end = list[int](), Crew.end
+
+    def look_and_end(self: Crew) -> None:
+        statuses.extend(child.process.wait(10.0) for child in self.children.values())
+        end(self)
+
+    monkeypatch.setattr(Crew, "end", look_and_end)
+    engine = linear.local(settings, asynchronous(), workers=2, cache=cache)
+    with pytest.raises(KeyboardInterrupt), engine:  # noqa: PT012 (where the interruption comes)
+        engine.advance(3)
+        os.kill(engine.snapshot().workers[0].process, signal.SIGSTOP)  # it does not end by itself
+        raise KeyboardInterrupt
+    assert statuses == [-signal.SIGKILL] * 3
+
+
+@pytest.mark.skipif(len(cores()) < 2, reason="two workers need two cores")
+@pytest.mark.parametrize("pin", [True, False])
+def test_workers_have_a_core_each_where_there_are_enough(settings, cache, pin: bool) -> None:
+    with linear.local(settings, asynchronous(), workers=2, pin=pin, cache=cache) as engine:
+        engine.advance(3)
+        processes = [worker.process for worker in engine.snapshot().workers]
+        threads = [list(Path(f"/proc/{process}/task").iterdir()) for process in processes]
+        found = [
+            {frozenset(os.sched_getaffinity(int(thread.name))) for thread in own} for own in threads
+        ]
+    everywhere = frozenset(cores())
+    assert found == [{frozenset({core})} if pin else {everywhere} for core in cores()[:2]]
 
 
 def test_an_exception_of_a_worker_arrives_in_full(settings, cache) -> None:

@@ -177,6 +177,11 @@ class Crew:
         found = [child for child in self.children.values() if child.role == role]
         return sorted(found, key=lambda child: child.number)
 
+    def kill(self) -> None:
+        """Give nobody the time to end by itself."""
+        for child in self.children.values():
+            child.process.kill()
+
     def end(self) -> None:
         """End all; nothing is left when this returns, or raises."""
         children = list(self.children.values())
@@ -210,13 +215,18 @@ def cores() -> list[int]:
 
 def gpus() -> list[str]:
     """NVIDIA devices that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name and name != "-1"]
-    if shutil.which("nvidia-smi") is None or os.environ.get("JAX_PLATFORMS") == "cpu":
+    if shutil.which("nvidia-smi") is None:
         return []
     asked = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    answer = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=30)
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=30)
+    except subprocess.TimeoutExpired:  # a driver that hangs: JAX could use no device either
+        return []
     return answer.stdout.split() if answer.returncode == 0 else []
 
 

@@ -309,6 +309,8 @@ class LocalEngine:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if any(isinstance(value, KeyboardInterrupt) for value in exception):
+            self._transport.crew.kill()  # a second Ctrl-C waits for nobody
         self._open.close()
 
     def _start(self, role: str, number: int) -> Child:
