@@ -5,12 +5,11 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 
 from benchmarks.work import SERVERS, WORKERS
 from distvi.engines import Engine
-from distvi.engines.local import LocalEngine
+from distvi.engines.local import LocalEngine, cores
 from distvi.engines.timeline import Span
 
 MAIN, IDLE = "the main process", "idle"
@@ -27,6 +26,7 @@ class Account:
 
     def __init__(self, engine: Engine) -> None:
         assert isinstance(engine, LocalEngine)
+        assert len(engine.watch.workers) <= len(cores()), "a worker without a core"
         self._engine = engine
         self._spent_s: dict[str, float] = defaultdict(float)
         self._steps = 0
@@ -59,9 +59,8 @@ class Account:
 
 
 def _processor_s(pid: int) -> float:
-    """Seconds that a process's threads have computed so far."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    """Seconds that a process's threads have computed so far, those that have ended included."""
+    return time.clock_gettime((~pid << 3) | 2)  # as clock_getcpuclockid(3) of glibc
 
 
 def round_ms(spans: Iterable[Span], workers: int) -> dict[str, float]:

@@ -83,8 +83,8 @@ BOUNDS = {
     ONE: (WORK_ASYNC, ALONE_ASYNC),
     SYNC: (WORK_SYNC, ALONE_SYNC),
 }
-"""Two cores that do this and nothing else, both at the same time, and one of them alone twice: what
-the two take from one another, of caches and of memory, no engine can give back."""
+"""Two cores that do this and nothing else at the same time, and twice one core alone: the stricter
+bound, for two cores take caches and memory from one another."""
 
 ROUND_S = 3.0
 STEPS_MULTIPLE = 20  # whole updates of two workers on both cores, whole calls of TensorFlow's
@@ -124,10 +124,11 @@ def report(console: Console, batch: int, step_ms: dict[str, list[float]]) -> Non
     for ours, (work, alone) in BOUNDS.items():
         if ours in step_ms and work in step_ms:
             value = ratio(step_ms[work], step_ms[ours])[0]
-            print_goal(console, f"{ours} / its bound, {work}", value, 0.95, "at least")
+            print_goal(console, f"{ours} / {work}", value, 0.95, "at least")
         if ours in step_ms and alone in step_ms:
             value = ratio(step_ms[alone], step_ms[ours])[0] / WORKERS
-            print_goal(console, f"{ours} / {WORKERS} x {alone}", value, None, "at least")
+            text = f"{ours} / its bound, {WORKERS} x {alone}"
+            print_goal(console, text, value, 0.95, "at least")
 
 
 def report_time(console: Console, spent_ms: dict[str, dict[str, dict[str, float]]]) -> None:
@@ -174,6 +175,7 @@ def main() -> None:
         record["versions"] = {name: child.ask("describe") for name, child in contenders.items()}
         for name, version in record["versions"].items():
             console.print(f"{name}: " + ", ".join(f"{k} {v}" for k, v in version.items()))
+        # Those that know where their time goes.
         accountants = {n: child for n, child in contenders.items() if n in OURS and n != MESH}
         for batch in options.batch_sizes:
             step_ms = measure(
@@ -182,7 +184,8 @@ def main() -> None:
             record["step_ms"][batch] = step_ms
             report(console, batch, step_ms)
             spent = {name: child.ask("spent", batch) for name, child in accountants.items()}
-            report_time(console, spent)
+            if spent:
+                report_time(console, spent)
             record["spent_ms"][batch] = spent
     if options.json:
         options.json.write_text(json.dumps(record, indent=1) + "\n")
