@@ -75,7 +75,11 @@ class TrainingSettings(Settings):
     """How the parameters are optimized, and what is recorded on the way."""
 
     epochs: float | None = Field(default=None, gt=0, description="Passes over the training set.")
-    updates: int | None = Field(default=None, gt=0, description="Updates, instead of epochs.")
+    updates: int | None = Field(
+        default=None,
+        gt=0,
+        description="Updates, instead of epochs; by default those of 4,000 gradients.",
+    )
     batch_size: int | None = Field(
         default=None,
         gt=0,

@@ -159,4 +159,5 @@ def test_a_run_in_progress_whose_worker_is_replaced(tmp_path: Path, look: Look) 
     assert f'aria-label="rmse at {UPDATES - 2} points' in pages[0]
     assert "compute pull push wait apply save worker 0 server 0" in said
     assert re.search(r" 0 (waiting|computing) \d+ \d+ 0 \S+ m?s 1 ", said)
-    assert f"update 3 {warning}" in said
+    # The worker may have delivered its next gradient before it was killed.
+    assert any(f"update {update} {warning}" in said for update in (3, 4))

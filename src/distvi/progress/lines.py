@@ -36,7 +36,8 @@ class Lines(Silent):
 
     def finished(self, run: Path, summary: Mapping[str, Any]) -> None:
         """Say the result."""
-        _say(f"done in {summary['training_time_s']:.1f} s of training: {brief(summary['test'])}")
+        clock = "virtual time" if summary.get("clock") == "virtual" else "training"
+        _say(f"done in {summary['training_time_s']:.1f} s of {clock}: {brief(summary['test'])}")
         _say(f"written to {run}")
 
     def _line(self, update: int, test: str) -> None:
