@@ -53,6 +53,9 @@ def trained(engine: Any, updates: int = UPDATES) -> Any:
         assert len(engine.advance(updates)) == updates
         assert engine._transport.orders.used <= 2 * len(engine.watch.workers)
         state = jax.tree.map(np.array, engine.state)
+    servers, counts = engine.watch.servers, engine.counts
+    transfers = counts["pushed"] + counts["pulled"]
+    assert [server.moved_bytes for server in servers] == [s.bytes * transfers for s in servers]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     return state
 

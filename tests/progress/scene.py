@@ -78,7 +78,10 @@ class Scene(Bare):
                 WorkerNow(n, STATES[n % 5], 100 + n, 1204 - 3 * n, n % 4, int(n == 1), 12.0)
                 for n in range(workers)
             ),
-            tuple(ServerNow(n, 2_210_304, "ready", 90 + n, 612, 0, 1.5) for n in range(servers)),
+            tuple(
+                ServerNow(n, 2_210_304, "ready", 90 + n, 612, 0, 1.5, 5_410_824_192)
+                for n in range(servers)
+            ),
             tuple(spans),
         )
 

@@ -41,8 +41,8 @@ def test_every_process_has_a_line_above_the_bar() -> None:
     assert lines == [
         "● worker 0  computing       1,204  gradients  staleness 0",
         "○ worker 1  waiting         1,201  gradients  staleness 1     replaced 1×",
-        "● server 0  ready             612  updates    holds 2.2 MB",
-        "● server 1  ready             612  updates    holds 2.2 MB",
+        "● server 0  ready             612  updates    moved 5.4 GB",
+        "● server 1  ready             612  updates    moved 5.4 GB",
         "ELBO -1.234 per example   test error 2.81%, MNLL 0.0913",
     ]
 
@@ -55,7 +55,7 @@ def test_many_processes_share_lines() -> None:
     *lines, _, _ = drawn(Scene(workers=64, servers=8))
     assert lines[:6] == drawn(Scene(workers=7))[:6]
     assert lines[6] == "  58 more   12 waiting     63,829  gradients  staleness ≤ 3"
-    assert lines[-1] == "  5 more    5 ready           612  updates    holds 11.1 MB"
+    assert lines[-1] == "  5 more    5 ready           612  updates    moved 27.1 GB"
     assert len(lines) == 11
 
 

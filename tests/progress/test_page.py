@@ -78,7 +78,7 @@ def test_a_run_with_processes(tmp_path: Path, look: Look) -> None:
     assert "ELBO per example −1.234 test error 2.81 % test MNLL 0.0913" in said
     assert "gradients used 612 4 refused" in said
     assert "0 computing 100 1,204 0 9.97 ms – 1 waiting 101 1,201 1 9.99 ms 1" in said
-    assert "0 ready 90 612 2.21 MB 2.45 ms –" in said
+    assert "0 ready 90 612 2.21 MB 5.41 GB 2.45 ms –" in said
     assert "Staleness of gradients mean 0.8562 updates 16 % 0 82 % 1 2 % 2" in said
     assert "worker 0 worker 1 server 0" in said
     assert "update 600 worker 1 was killed by <b>SIGKILL</b>" in said

@@ -64,9 +64,9 @@ def _of_workers(workers: Sequence[WorkerNow]) -> Row:
 
 
 def _of_servers(servers: Sequence[ServerNow]) -> Row:
-    held = decimal(sum(server.bytes for server in servers))
+    moved = decimal(sum(server.moved_bytes for server in servers))
     updates = max(server.updates for server in servers)
-    return f"{updates:,}", Text("updates", "dim"), Text(f"holds {held}")
+    return f"{updates:,}", Text("updates", "dim"), Text(f"moved {moved}")
 
 
 def _replaced(processes: Sequence[WorkerNow | ServerNow]) -> Text:

@@ -50,6 +50,7 @@ class ServerNow:
         updates: That it has made.
         replaced: Times that its process was replaced.
         applying_s: Time in which it worked.
+        moved_bytes: Of gradients pushed to it and parameters pulled from it.
     """
 
     number: int
@@ -59,6 +60,7 @@ class ServerNow:
     updates: int = 0
     replaced: int = 0
     applying_s: float = 0.0
+    moved_bytes: int = 0
 
 
 class Snapshot(NamedTuple):
@@ -143,6 +145,12 @@ class Watch:
     def sent(self) -> None:
         """A worker was asked for a gradient."""
         self.pulls += 1
+        self._moved()
+
+    def _moved(self) -> None:
+        """A gradient was pushed, or parameters pulled: a part by or from every server."""
+        for server in self.servers:
+            server.moved_bytes += server.bytes
 
     def began(self, worker: int) -> None:
         """A worker has begun what it was asked for."""
@@ -157,6 +165,7 @@ class Watch:
         now = self.workers[worker]
         now.gradients += 1
         self.pushes += 1
+        self._moved()
         now.staleness = newest - order.command.version
         now.computing_s += message.computed_s - message.started_s
         version = order.command.version
