@@ -3,6 +3,7 @@
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,3 +73,30 @@ def test_ctrl_c_while_the_processes_start(
     assert answer.status == 130
     summary = json.loads(answer.out)
     assert (summary["status"], summary["updates"]) == ("interrupted", 0)
+
+
+def test_a_run_whose_workers_are_all_dead_leaves_a_checkpoint_and_goes_on_from_it(
+    distvi: Distvi, numbers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive, events = LocalTransport.receive, [0]
+
+    def and_strike(self: LocalTransport) -> Any:
+        events[0] += 1
+        if events[0] == 12:
+            for worker in self.crew.of("worker"):
+                worker.process.kill()
+        return receive(self)
+
+    monkeypatch.setattr(LocalTransport, "receive", and_strike)
+    data = ("train", numbers, "--target", "y", *SHORT, *BATCH, "--evaluate-every", 0)
+    answer = distvi(*data, "--replacements", 0, "--out", "run")
+    assert answer.status == 1
+    last = answer.err.splitlines()[-1]
+    assert "killed by SIGKILL" in last
+    assert "no worker is left, and all 0 replacements have been used" in last
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert 0 < summary["updates"] < 20
+    assert f"the last good checkpoint is run/checkpoints/{summary['updates']}" in last
+    assert distvi("resume", "run").status == 0
+    assert parameters(Path("run"))

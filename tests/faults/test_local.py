@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import re
 import select
 import signal
 import subprocess
@@ -128,6 +129,22 @@ def test_a_server_that_is_killed_leaves_no_trace_in_the_parameters(
         state = jax.tree.map(np.array, engine.state)
     assert engine.measured["processes_replaced"] == 1
     assert_identical(state, whole[UPDATES])
+
+
+def test_a_server_that_is_stopped_is_waited_for_no_longer_than_that(settings, cache, whole) -> None:
+    struck = settings | {"seed": WHOLE, "fault": "updating", "signal": "SIGSTOP"}
+    limits = Limits(patience_s=2.0)
+    engine = linear.local(struck, sync(), workers=2, servers=2, limits=limits, cache=cache)
+    assert_identical(trained(engine), whole[UPDATES])
+    (incident,) = engine.measured["incidents"]
+    assert re.search(r"server \d did not make update \d+ within 2 s and was ended", incident)
+
+
+def test_a_process_that_is_not_ready_in_time_is_named(settings) -> None:
+    engine = linear.local(settings, sync(), workers=1, limits=Limits(start_s=0.01))
+    named = r"(worker|server) 0 was not ready 0.01 s after it was started"
+    with engine, pytest.raises(Halted, match=named):
+        engine.advance(1)
 
 
 @pytest.mark.parametrize("when", ["updating", "saving"])
