@@ -16,6 +16,9 @@ from distvi.engines.local import LocalEngine
 from distvi.setup import Setup
 
 
+SETTLING = 4  # updates: as many as there are orders
+
+
 def local_engine(setup: Setup, *, scheme: str, workers: int, servers: int, last: int) -> Engine:
     """The engine, not yet entered; between two calls of ``advance`` its processes are idle.
 
@@ -61,6 +64,7 @@ class Local(Distvi):
     def run(self, steps: int, batch: int) -> float:
         engine = self._engines[batch]
         steps_per_update = self._workers if self._scheme == "sync" else 1
+        engine.advance(engine.update + SETTLING)  # gradients that were made since the last turn
         with self._accounts.setdefault(batch, Account(engine)).of(steps):
             before = time.perf_counter()
             engine.advance(engine.update + steps // steps_per_update)

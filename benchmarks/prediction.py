@@ -127,22 +127,25 @@ class Lane:
 
     def __init__(self, engine: LocalEngine, cell: Cell, batch: int) -> None:
         self._engine, self._batch = engine, batch
+        self._workers = cell.workers
         self._gradients_per_update = cell.workers if cell.scheme == "sync" else 1
         self.examples_per_s: list[float] = []
         self._advance(TRIAL)
         self._gradients = math.ceil(TURN_S * self._advance(TRIAL) / batch)
 
     def take_turn(self) -> None:
-        """Train for about as long as a turn takes."""
+        """Train for about as long as a turn takes, from when gradients follow one another."""
         self._advance(SETTLING)
         self.examples_per_s.append(self._advance(self._gradients))
+        time.sleep(
+            self._batch * self._workers / self.examples_per_s[-1]
+        )  # they go on with the next
 
     def _advance(self, gradients: int) -> float:
         updates = math.ceil(gradients / self._gradients_per_update)
         begin_s = time.perf_counter()
         self._engine.advance(self._engine.update + updates)
         span_s = time.perf_counter() - begin_s
-        time.sleep(span_s / updates)  # workers go on with the next gradient
         return updates * self._gradients_per_update * self._batch / span_s
 
 
