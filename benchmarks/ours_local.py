@@ -15,7 +15,6 @@ from distvi.engines import Engine
 from distvi.engines.local import LocalEngine
 from distvi.setup import Setup
 
-
 SETTLING = 4  # updates: as many as there are orders
 
 

@@ -127,7 +127,7 @@ class Lane:
 
     def __init__(self, engine: LocalEngine, cell: Cell, batch: int) -> None:
         self._engine, self._batch = engine, batch
-        self._workers = cell.workers
+        self._outstanding = cell.workers * cell.orders  # gradients, when a turn ends
         self._gradients_per_update = cell.workers if cell.scheme == "sync" else 1
         self.examples_per_s: list[float] = []
         self._advance(TRIAL)
@@ -138,7 +138,7 @@ class Lane:
         self._advance(SETTLING)
         self.examples_per_s.append(self._advance(self._gradients))
         time.sleep(
-            self._batch * self._workers / self.examples_per_s[-1]
+            self._batch * self._outstanding / self.examples_per_s[-1]
         )  # they go on with the next
 
     def _advance(self, gradients: int) -> float:
