@@ -137,9 +137,8 @@ class Lane:
         """Train for about as long as a turn takes, from when gradients follow one another."""
         self._advance(SETTLING)
         self.examples_per_s.append(self._advance(self._gradients))
-        time.sleep(
-            self._batch * self._outstanding / self.examples_per_s[-1]
-        )  # they go on with the next
+        # Workers go on with what they have been asked for.
+        time.sleep(self._batch * self._outstanding / self.examples_per_s[-1])
 
     def _advance(self, gradients: int) -> float:
         updates = math.ceil(gradients / self._gradients_per_update)
