@@ -19,7 +19,7 @@ from rich.console import Console
 
 import distvi
 from benchmarks import problem
-from benchmarks.ours import MODEL
+from benchmarks.distvi_step import MODEL
 from benchmarks.step import machine, print_goal
 from distvi.runs.folder import Run
 

@@ -20,7 +20,7 @@ ANSWER_LIMIT_S = 300.0  # a compiler may take a minute
 STOP_LIMIT_S = 20.0
 
 
-class Child:
+class Process:
     """A contender's process; those that it starts are of its group, and end with it."""
 
     def __init__(
@@ -80,11 +80,11 @@ class Child:
 
 
 @contextmanager
-def children(commands: Commands, environment: dict[str, str]) -> Iterator[dict[str, Child]]:
+def processes(commands: Commands, environment: dict[str, str]) -> Iterator[dict[str, Process]]:
     """Start the processes of contenders; they end with the block."""
     with ExitStack() as stack:
         started = {}
         for name, command in commands.items():
-            started[name] = Child(name, command, environment)
+            started[name] = Process(name, command, environment)
             stack.callback(started[name].stop)
         yield started

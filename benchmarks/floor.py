@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks import problem
 from benchmarks.contender import serve
-from distvi.engines.memory import keep_freed_memory
+from distvi.system.malloc import keep_freed_memory
 
 Arrays = dict[str, jax.Array]
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.account import PARTS
-from benchmarks.child import Commands, children
+from benchmarks.child import Commands, processes
+from benchmarks.profile_local import PARTS
 from benchmarks.step import (
     check,
     machine,
@@ -42,10 +42,10 @@ OURS = {
     ALONE_SYNC: ["benchmarks.work", WORKERS, "0"],
     WORK_ASYNC: ["benchmarks.work", 1, *range(WORKERS)],
     WORK_SYNC: ["benchmarks.work", WORKERS, *range(WORKERS)],
-    MESH: ["benchmarks.ours", "0"],
-    ASYNC: ["benchmarks.ours_local", "async", WORKERS, SERVERS],
-    ONE: ["benchmarks.ours_local", "async:1", WORKERS, SERVERS],
-    SYNC: ["benchmarks.ours_local", "sync", WORKERS, SERVERS],
+    MESH: ["benchmarks.distvi_step", "0"],
+    ASYNC: ["benchmarks.distvi_local", "async", WORKERS, SERVERS],
+    ONE: ["benchmarks.distvi_local", "async:1", WORKERS, SERVERS],
+    SYNC: ["benchmarks.distvi_local", "sync", WORKERS, SERVERS],
 }
 DDP = {
     "PyTorch DDP, eager": ["benchmarks.peers.ddp", "eager", WORKERS],
@@ -167,23 +167,23 @@ def main() -> None:
     environment = thread_environment(1) | {"JAX_PLATFORMS": "cpu"}
     record: dict[str, Any] = {"machine": machine(), "step_ms": {}, "spent_ms": {}}
     console.print("{cpu}, {cores} cores, Python {python}".format(**record["machine"]))
-    with children(commands(options.only, peers_python), environment) as contenders:
+    with processes(commands(options.only, peers_python), environment) as contenders:
         if options.check:
             for name, (loss, norm) in check(contenders).items():
                 console.print(f"{name}: loss {loss:.2f}, norm of the gradient {norm:.2f}")
             return
-        record["versions"] = {name: child.ask("describe") for name, child in contenders.items()}
+        record["versions"] = {name: process.ask("describe") for name, process in contenders.items()}
         for name, version in record["versions"].items():
             console.print(f"{name}: " + ", ".join(f"{k} {v}" for k, v in version.items()))
         # Those that know where their time goes.
-        accountants = {n: child for n, child in contenders.items() if n in OURS and n != MESH}
+        accountants = {n: process for n, process in contenders.items() if n in OURS and n != MESH}
         for batch in options.batch_sizes:
             step_ms = measure(
                 contenders, batch, options.rounds, round_s=ROUND_S, multiple=STEPS_MULTIPLE
             )
             record["step_ms"][batch] = step_ms
             report(console, batch, step_ms)
-            spent = {name: child.ask("spent", batch) for name, child in accountants.items()}
+            spent = {name: process.ask("spent", batch) for name, process in accountants.items()}
             if spent:
                 report_time(console, spent)
             record["spent_ms"][batch] = spent

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import problem
-from benchmarks.ours import MODEL
+from benchmarks.distvi_step import MODEL
 from benchmarks.step import machine
 from distvi.calibration import (
     Arrangement,
@@ -36,12 +36,12 @@ from distvi.calibration import (
     size_of,
     write,
 )
-from distvi.config import RunConfig, resolve
-from distvi.distributed import AHEAD
+from distvi.config.run import RunConfig, resolve
 from distvi.engines.local import LocalEngine
 from distvi.engines.simulated import ClusterSettings
-from distvi.setup import Setup
-from distvi.simulation import Spec, plan_of
+from distvi.studies.simulation import Spec, plan_of
+from distvi.training.deployment import AHEAD
+from distvi.training.plan import Setup
 
 WORKERS, SERVERS = (1, 2), (1, 2)
 CALIBRATION_BATCH = 500  # half and twice as many are measured, too
@@ -64,8 +64,8 @@ class Cell(NamedTuple):
 
     @property
     def table(self) -> dict[str, Any]:
-        """The scheme, for `distvi.simulation`."""
-        options = {"orders": self.orders} if self.scheme == "async" else {}
+        """The scheme, for `distvi.studies.simulation`."""
+        options = {"in_flight": self.orders} if self.scheme == "async" else {}
         return {"name": self.scheme, **options}
 
 

@@ -19,14 +19,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from distvi.config import EngineSettings
+from distvi.config.run import EngineSettings
 from distvi.data import Examples, batch_indices
-from distvi.distributed import prepare_deployment, simulated_engine
 from distvi.engines import Engine, Problem
-from distvi.engines.mesh import MeshEngine, devices
+from distvi.engines.mesh.engine import MeshEngine, devices
 from distvi.models import Batch, build_model
 from distvi.models.settings import DeepGPSettings
-from distvi.optimizers import build
+from distvi.training.deployment import prepare_deployment, simulated_engine
+from distvi.training.optimizers import build
 
 ROWS, INPUTS, CLASSES = 10_000, 784, 10
 _NO_END = 1_000_000

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from distvi.simulation import Simulation, plan
+from distvi.studies.simulation import Simulation, plan
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "thousand-workers.toml"
 

@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import counting
-from benchmarks.strikes import FAULTS, Strikes, draw_faults
-from distvi.aggregation import SCHEMES, check_progress, scheme_named
+from benchmarks.faults import FAULTS, Strikes, draw_faults
+from distvi.aggregation import SCHEMES, check_liveness, scheme_named
 from distvi.engines import Halted, TrainState
 from distvi.engines.local import Limits, LocalEngine, Processes, Recipe
 from distvi.protocol import (
@@ -54,7 +54,7 @@ MEMORY_MIB = 64  # that the main process may grow by, from the second fifth of a
 def options_of(name: str, workers: int) -> dict[str, Any]:
     """Settings with which a scheme adds gradients up, and works with so many workers."""
     own: dict[str, dict[str, Any]] = {
-        "async": {"orders": 1 + workers % 2},
+        "async": {"in_flight": 1 + workers % 2},
         "backup": {"n": max(1, workers - 1)},
         "backup-gradients": {"n": workers + 1},
         "ssp": {"bound": 2},
@@ -63,7 +63,7 @@ def options_of(name: str, workers: int) -> dict[str, Any]:
         "k-batch-sync": {"k": workers},
         "k-async": {"k": max(1, workers - 1)},
         "k-batch-async": {"k": workers},
-        "drop-stale": {"bound": 1, "orders": 2},
+        "drop-stale": {"bound": 1, "in_flight": 2},
     }
     adds = {} if name in ("async", "ssp", "drop-stale") else {"combine": "add"}
     return own.get(name, {}) | adds
@@ -97,9 +97,9 @@ def make_engine(
     name = list(SCHEMES)[number % len(SCHEMES)]
     may_halt = rng.random() < 0.15
     scheme = scheme_named(name, workers, options_of(name, workers))
-    rules = Rules(scheme, patience_s=PATIENCE_S, unusable_limit=MANY)
-    limits = Limits(ROUND_LIMIT_S, PATIENCE_S, replacements=1 if may_halt else MANY)
-    lot = check_progress(scheme, workers)
+    rules = Rules(scheme, worker_timeout_s=PATIENCE_S, nonfinite_limit=MANY)
+    limits = Limits(ROUND_LIMIT_S, PATIENCE_S, max_restarts=1 if may_halt else MANY)
+    lot = check_liveness(scheme, workers)
     processes = Processes(workers, servers, lot=lot, limits=limits, cache=cache, pin=False)
     settings = {"poison": 17, "batch_s": 0.004}
     rows = counting.examples()
@@ -138,7 +138,7 @@ def check_numbers(engine: LocalEngine, course: Course, commits: list[Commit]) ->
     params, opt_state = engine.state
     one, other = (np.array(params[name]) for name in ("one", "other"))
     applied = [commit for commit in commits if commit.version <= engine.update]
-    tickets = [part.ticket for commit in applied for part in commit.parts]
+    tickets = [part.ticket for commit in applied for part in commit.contributions]
     check(np.array_equal(one, other), "all servers have applied the same gradients")
     new = one - course.counts
     check(bool(np.isin(new, (0, 1)).all()), "no gradient is applied twice or in part")
@@ -159,11 +159,11 @@ def check_slots(engine: LocalEngine) -> None:
         return
     held = sum(map(len, engine._state.held.values()))
     workers, versions = range(len(transport.members)), transport.versions
-    touched = [order for n in workers for order in transport.orders.unanswered(n)]
-    used, known = transport.orders.used, held + len(touched)
+    to_ask = [order for n in workers for order in transport.requests.unanswered(n)]
+    used, known = transport.requests.used, held + len(to_ask)
     check(used == known, f"{used} slots of gradients in use, {known} known of")
     saved, _ = transport.recovery
-    read = {order.parameters for order in touched} | {versions.slot, saved.parameters}
+    read = {order.parameters for order in to_ask} | {versions.slot, saved.parameters}
     check(versions.used == len(read), f"{versions.used} slots of parameters in use, {read} read")
 
 
@@ -178,7 +178,7 @@ def time_limit(engine: LocalEngine) -> Iterator[None]:
         raise Broken(
             f"a round ends within {ROUND_LIMIT_S:g} s: {story(engine._state)}; "
             f"update {servers.update}; save {servers.saving}; commands {waiting}; "
-            f"{engine.snapshot()}"
+            f"{engine.status()}"
         )
 
     signal.signal(signal.SIGALRM, too_late)
@@ -193,7 +193,7 @@ def one_round(engine: LocalEngine, strikes: Strikes, rng: random.Random, *, is_l
     """Train while faults strike, and in the last round until all processes are there again."""
 
     def all_are_there() -> bool:
-        now = engine.snapshot()
+        now = engine.status()
         working = all(worker.state in ("waiting", "computing") for worker in now.workers)
         return working and all(server.state == "ready" for server in now.servers)
 
@@ -251,13 +251,13 @@ class Tally:
 
 
 def left_over() -> dict[str, int]:
-    """What an engine could leave behind in this process or its children."""
+    """What an engine could leave behind in this process or its processes."""
     gc.collect()
     tasks = Path("/proc/self/task").iterdir()
-    children = [child for task in tasks for child in (task / "children").read_text().split()]
+    processes = [process for task in tasks for process in (task / "processes").read_text().split()]
     maps = Path("/proc/self/maps").read_text()
     return {
-        "child processes": len(children),
+        "process processes": len(processes),
         "descriptors": len(list(Path("/proc/self/fd").iterdir())),
         "mapped shared memory": maps.count("memfd:distvi"),
         "files in /dev/shm": len(list(Path("/dev/shm").glob("*distvi*"))),
@@ -292,7 +292,7 @@ def soak_engine(
             for *_, commands in strikes.journal:
                 commits += [each for each in commands if isinstance(each, Commit)]
             if halted:
-                check(course.may_halt and "replacements have been used" in halted, halted)
+                check(course.may_halt and "max_restarts have been used" in halted, halted)
                 check_numbers(engine, course, commits)
                 row["halted"] += 1
                 break
@@ -307,7 +307,7 @@ def soak_engine(
     return rounds
 
 
-def soak(rounds: int, seed: int, cache: Path, tally: Tally) -> None:
+def soak(rounds: int, seed: int, cache: Path, counts: Tally) -> None:
     """Engine after engine, until so many rounds have been made."""
     done, number = 0, 0
     before: Ended | None = None
@@ -318,22 +318,22 @@ def soak(rounds: int, seed: int, cache: Path, tally: Tally) -> None:
         engine, course = make_engine(number, seed, cache, before if goes_on else None)
         scheme = list(SCHEMES)[number % len(SCHEMES)]
         where = f"engine {number} ({scheme}, {course.workers} workers, {course.servers} servers)"
-        tally.of(scheme)["resumed"] += goes_on
+        counts.of(scheme)["resumed"] += goes_on
         try:
-            done += soak_engine(engine, course, tally.of(scheme), where, rng)
-            before = Ended(engine.state, engine.update, engine.counts)
+            done += soak_engine(engine, course, counts.of(scheme), where, rng)
+            before = Ended(engine.state, engine.update, engine.counters)
         except (Broken, Halted) as error:
-            tally.complain(f"{where}: {error}")
+            counts.complain(f"{where}: {error}")
             done, before = done + ROUNDS_OF_AN_ENGINE, None
         del engine
         left = left_over()
         clean = clean or left
         for what, count in left.items():
             if count > clean[what]:
-                tally.complain(f"{where}: {count} {what} are left, {clean[what]} before")
-        tally.memory_mib.append(resident_mib())
+                counts.complain(f"{where}: {count} {what} are left, {clean[what]} before")
+        counts.memory_mib.append(resident_mib())
         number += 1
-    tally.check_memory()
+    counts.check_memory()
 
 
 def main() -> None:
@@ -342,13 +342,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    tally, console = Tally(), Console(width=160)
+    counts, console = Tally(), Console(width=160)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            soak(options.rounds, options.seed, Path(folder), tally)
+            soak(options.rounds, options.seed, Path(folder), counts)
         finally:
-            tally.print(console)
-    raise SystemExit(1 if tally.broken else 0)
+            counts.print(console)
+    raise SystemExit(1 if counts.broken else 0)
 
 
 if __name__ == "__main__":

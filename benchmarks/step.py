@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import problem
-from benchmarks.child import ROOT, Child, Commands, children
+from benchmarks.child import ROOT, Commands, Process, processes
 
 OURS, FLOOR = "distvi", "matrix products alone"
 PEERS = {
@@ -32,7 +32,7 @@ PEERS = {
     "PyTorch, compiled": ["benchmarks.peers.pytorch", "compiled"],
     "TensorFlow, graph": ["benchmarks.peers.tensorflow"],
 }
-CONTENDERS = {OURS: ["benchmarks.ours"], FLOOR: ["benchmarks.floor"], **PEERS}
+CONTENDERS = {OURS: ["benchmarks.distvi_step"], FLOOR: ["benchmarks.floor"], **PEERS}
 
 GOALS = {200: (0.65, None), 1000: (0.60, 0.80)}
 """Per batch size: the most of the fastest peer's step, the least of ours that the floor takes."""
@@ -57,7 +57,7 @@ def thread_environment(threads: int) -> dict[str, str]:
 
 
 def measure(
-    contenders: dict[str, Child],
+    contenders: dict[str, Process],
     batch: int,
     rounds: int,
     *,
@@ -74,10 +74,10 @@ def measure(
         multiple: Of this the steps of a turn are a multiple.
     """
     steps = {}
-    for name, child in contenders.items():
-        child.ask("prepare", batch)
+    for name, process in contenders.items():
+        process.ask("prepare", batch)
         trial = 10 * multiple
-        turns = round_s * trial / child.ask("run", trial, batch) / multiple
+        turns = round_s * trial / process.ask("run", trial, batch) / multiple
         steps[name] = multiple * max(5, round(turns))
     names = list(contenders)
     step_ms: dict[str, list[float]] = {name: [] for name in names}
@@ -129,7 +129,7 @@ def print_goal(console: Console, text: str, value: float, goal: float | None, se
     console.print(f"{text}: {value:.3f}{verdict}")
 
 
-def check(contenders: dict[str, Child]) -> dict[str, tuple[float, float]]:
+def check(contenders: dict[str, Process]) -> dict[str, tuple[float, float]]:
     """Loss and gradient norm of every contender on the same parameters, batch and noise.
 
     Raises:
@@ -138,7 +138,7 @@ def check(contenders: dict[str, Child]) -> dict[str, tuple[float, float]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.npz"
         np.savez(path, allow_pickle=False, **problem.random_case(batch=200))
-        results = {name: child.ask("loss", path) for name, child in contenders.items()}
+        results = {name: process.ask("loss", path) for name, process in contenders.items()}
     values = np.array(list(results.values()))
     if (np.ptp(values, axis=0) > 1e-4 * values[0]).any():
         raise SystemExit(f"the contenders do not compute the same loss and gradient: {results}")
@@ -197,7 +197,7 @@ def main() -> None:
     if options.check:
         names = [name for name in options.only if name != FLOOR]
         environment |= {"JAX_PLATFORMS": "cpu"}
-        with children(commands(names, peers_python), environment) as contenders:
+        with processes(commands(names, peers_python), environment) as contenders:
             for name, (loss, norm) in check(contenders).items():
                 console.print(f"{name}: loss {loss:.2f}, norm of the gradient {norm:.2f}")
         return
@@ -208,8 +208,8 @@ def main() -> None:
         places["GPU"] = ("cuda", [name for name in options.only if name not in PEERS])
     for place, (platforms, names) in places.items():
         environment |= {"JAX_PLATFORMS": platforms}
-        with children(commands(names, peers_python), environment) as contenders:
-            versions = {name: child.ask("describe") for name, child in contenders.items()}
+        with processes(commands(names, peers_python), environment) as contenders:
+            versions = {name: process.ask("describe") for name, process in contenders.items()}
             record["versions"][place] = versions
             for name, version in versions.items():
                 console.print(f"{name}: " + ", ".join(f"{k} {v}" for k, v in version.items()))

@@ -14,8 +14,8 @@ from statistics import median
 
 from rich.console import Console
 
-from benchmarks.child import children
-from benchmarks.ours_local import Local
+from benchmarks.child import processes
+from benchmarks.distvi_local import Local
 from benchmarks.step import machine, print_goal, thread_environment
 from distvi.engines.local import LocalEngine
 
@@ -52,11 +52,11 @@ def main() -> None:
     batch = options.batch_size
     console = Console(width=100)
     console.print("{cpu}, {cores} cores, Python {python}".format(**machine()))
-    command = {"copies": [sys.executable, "-m", "benchmarks.copies", "0"]}
+    command = {"copies": [sys.executable, "-m", "benchmarks.memcpy", "0"]}
     environment = thread_environment(1) | {"JAX_PLATFORMS": "cpu"}
     rounds: list[dict[str, float]] = []
     transfers = Transfers()
-    with transfers, children(command, environment) as contenders:
+    with transfers, processes(command, environment) as contenders:
         transfers.prepare(batch)
         contenders["copies"].ask("prepare", batch)
         for _ in range(options.rounds):

@@ -1,9 +1,9 @@
 """The work of one gradient that must be done: ``python -m benchmarks.work LOT CORE...``.
 
-Batch, gradient, the copy into shared memory and ``1 / LOT`` of an update of LOT gradients, one
-after the other on one core, by the code of the ``local`` engine's processes without messages. With
-several cores, each of them does so at the same time, with parameters and an optimizer's state of
-its own, which take more of the shared caches than one server's. So that is what an engine without
+A batch, its gradient, the copy into shared memory and ``1 / LOT`` of an update of LOT gradients,
+one after the other on one core, by the code of the ``local`` engine's processes without messages. With
+several cores, each of them does so at the same time, with parameters and an optimizer's state
+of its own, which take more of the shared caches than one server's. So that is what an engine without
 messages could be expected to reach, and so many times one core alone what none exceeds.
 """
 
@@ -21,18 +21,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.child import children
+from benchmarks.child import processes
 from benchmarks.contender import pin, serve
-from benchmarks.ours import Distvi
+from benchmarks.distvi_step import Distvi
+from distvi.engines.coordinator.messages import Apply, Begin
+from distvi.engines.coordinator.slots import memory_of, parts_of
 from distvi.engines.local import Processes
-from distvi.engines.local.crew import server_environment
-from distvi.engines.local.messages import Apply, Begin
-from distvi.engines.local.parts import memory_of, parts_of
-from distvi.engines.local.server import Part
-from distvi.engines.local.worker import Batch, batch_of, compile_gradient, push
-from distvi.engines.memory import keep_freed_memory
+from distvi.engines.local.environment import server_environment
+from distvi.engines.local.server import ShardServer
+from distvi.engines.local.worker import WorkerBatch, batch_of, compile_gradient, push
 from distvi.parameters import layout_of
-from distvi.setup import Setup
+from distvi.system.malloc import keep_freed_memory
+from distvi.training.plan import Setup
 
 WORKERS, SERVERS = "workers", "servers"
 """Whose work processor time is spent on: gradients with their pushes, and updates."""
@@ -48,7 +48,7 @@ class Bench:
         layout = layout_of(params)
         shards = parts_of(self._problem, layout, Processes(workers=1, servers=1))
         self._memory = memory_of(shards)
-        self._part = Part(shards, 0, self._memory)
+        self._part = ShardServer(shards, 0, self._memory)
         self._part.compile(lot)
         self._memory.parameters.floats(0)[:] = np.asarray(layout.flatten(params))
         self._part.begin(Begin(version=0, parameters=0, state=0))
@@ -62,7 +62,7 @@ class Bench:
         """The model's, in shared memory."""
         return self._memory.parameters.floats(0)
 
-    def _batch(self) -> Batch:
+    def _batch(self) -> WorkerBatch:
         number = next(self._numbers)
         return batch_of(self._problem, number, number * self._problem.batch_size)
 
@@ -126,7 +126,7 @@ class Together:
     def __enter__(self) -> "Together":
         command = [sys.executable, "-m", "benchmarks.work", str(self._lot)]
         commands = {f"core {core}": [*command, str(core)] for core in self._cores}
-        self._children = [*self._stack.enter_context(children(commands, {})).values()]
+        self._children = [*self._stack.enter_context(processes(commands, {})).values()]
         self._threads = self._stack.enter_context(ThreadPoolExecutor(len(self._cores)))
         return self
 
@@ -134,7 +134,7 @@ class Together:
         self._stack.close()
 
     def _ask(self, *request: object) -> list[Any]:
-        return [*self._threads.map(lambda child: child.ask(*request), self._children)]
+        return [*self._threads.map(lambda process: process.ask(*request), self._children)]
 
     def describe(self) -> dict[str, str]:
         """Versions."""

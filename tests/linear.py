@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from distvi.aggregation import Scheme, check_progress
+from distvi.aggregation import Scheme, check_liveness
 from distvi.data import Examples, batch_indices
 from distvi.engines import Problem
 from distvi.engines.local import Limits, LocalEngine, Processes, Recipe
 from distvi.protocol import Rules
-from tests import faulty
+from tests import fault_injection
 
 N = 96
 LIMITS = Limits()
@@ -43,17 +43,19 @@ def examples(seed: int) -> Examples:
 
 
 def build(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> tuple[Problem, Any]:
-    """See `distvi.engines.local.Recipe`; for the setting ``fault`` see `tests.faulty`."""
+    """See `distvi.engines.local.Recipe`; for the setting ``fault`` see `tests.fault_injection`."""
 
     def objective(params, x, y, index, key):
         value = loss(params, x, y, index, key)
         if "poison" in settings:
             value = jnp.where((index % settings["poison"] == 0).any(), jnp.nan, value)
         if settings.get("fault") == "computing":
-            jax.debug.callback(lambda seen: faulty.strike(settings) if 5 in seen else None, index)
+            jax.debug.callback(
+                lambda seen: fault_injection.strike(settings) if 5 in seen else None, index
+            )
         return value
 
-    faulty.prepare(settings)
+    fault_injection.prepare(settings)
     problem = Problem(
         loss=objective,
         optimizer=getattr(optax, settings.get("optimizer", "adam"))(settings.get("rate", 1e-2)),
@@ -61,7 +63,7 @@ def build(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> tuple[Probl
         indices=lambda position, count: batch_indices(3, N, position, count),
         batch_size=settings["batch_size"],
         key=jax.random.key(settings["seed"]),
-        hold_until=settings.get("hold_until"),
+        freeze_until=settings.get("freeze_until"),
     )
     return problem, start()
 
@@ -75,8 +77,8 @@ def local(
     updates: int = 50,
     placement: str = "ranges",
     limits: Limits = LIMITS,
-    patience_s: float | None = None,
-    unusable_limit: int = 20,
+    worker_timeout_s: float | None = None,
+    nonfinite_limit: int = 20,
     params: Any = None,
     cache: Path | None = None,
     pin: bool = True,
@@ -85,9 +87,11 @@ def local(
     """The local engine on this problem."""
     rows = examples(settings["seed"])
     problem, initial = build(settings, rows.x, rows.y)
-    lot = check_progress(scheme, workers)
+    lot = check_liveness(scheme, workers)
     processes = Processes(workers, servers, placement, lot, pin=pin, limits=limits, cache=cache)
-    rules = Rules(scheme, updates, patience_s=patience_s, unusable_limit=unusable_limit)
+    rules = Rules(
+        scheme, updates, worker_timeout_s=worker_timeout_s, nonfinite_limit=nonfinite_limit
+    )
     recipe = Recipe("tests.linear:build", settings)
     params = initial if params is None else params
     return LocalEngine(problem, params, rules, recipe, processes, **options)

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distvi.api import evaluate, predict, resume, train
-    from distvi.config import RunConfig, resolve
+    from distvi.config.run import RunConfig, resolve
     from distvi.data import Dataset, load
     from distvi.errors import DistviError, InputError, RunFailed
     from distvi.models import Batch, DeepGP, Model, Predictive, build_model
     from distvi.runs.folder import Run, load_run
-    from distvi.training import Interrupted
+    from distvi.training.trainer import Interrupted
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "distvi.api": ("evaluate", "predict", "resume", "train"),
-    "distvi.config": ("RunConfig", "resolve"),
+    "distvi.config.run": ("RunConfig", "resolve"),
     "distvi.data": ("Dataset", "load"),
     "distvi.errors": ("DistviError", "InputError", "RunFailed"),
     "distvi.models": ("Batch", "DeepGP", "Model", "Predictive", "build_model"),
     "distvi.runs.folder": ("Run", "load_run"),
-    "distvi.training": ("Interrupted",),
+    "distvi.training.trainer": ("Interrupted",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -5,9 +5,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from distvi import predictions, training
-from distvi.config import resolve
+from distvi import training
+from distvi.config.run import resolve
 from distvi.progress import Progress
+from distvi.runs import predict as predict_module
 from distvi.runs.folder import Run, load_run
 
 Pathlike = str | PathLike[str]
@@ -30,7 +31,7 @@ def train(
         out: The run folder to make; by default the next free ``runs/NAME-0001``.
         set: Assignments such as ``"model.width=50"``.
         progress: Who is told how it goes; by default nobody. See `distvi.progress`; for a web page
-            ``distvi.dashboard.Dashboard()``, for both ``Audience(Lines(), Dashboard())``.
+            ``distvi.dashboard.Dashboard()``, for both ``Callbacks(Lines(), Dashboard())``.
         **settings: The command line's options, such as ``batch_size=500``, and whole tables,
             such as ``model={"hidden_layers": 1}`` or ``model=DeepGPSettings(hidden_layers=1)``.
 
@@ -54,13 +55,13 @@ def resume(run: Pathlike | Run, *, progress: Progress | None = None) -> Run:
 
 
 def evaluate(run: Pathlike | Run, dataset: Pathlike | None = None) -> dict[str, float]:
-    """Test metrics of a run; see `distvi.predictions.evaluate`."""
-    return predictions.evaluate(load_run(_path(run)), None if dataset is None else str(dataset))
+    """Test metrics of a run; see `distvi.runs.predict.evaluate`."""
+    return predict_module.evaluate(load_run(_path(run)), None if dataset is None else str(dataset))
 
 
 def predict(run: Pathlike | Run, inputs: Pathlike, out: Pathlike) -> int:
-    """Write a run's predictions for a table of inputs; see `distvi.predictions.predict`."""
-    return predictions.predict(load_run(_path(run)), Path(inputs), Path(out))
+    """Write a run's predictions for a table of inputs; see `distvi.runs.predict.predict`."""
+    return predict_module.predict(load_run(_path(run)), Path(inputs), Path(out))
 
 
 def _path(run: Pathlike | Run) -> Path:

@@ -7,7 +7,7 @@ import pytest
 
 from distvi import cli
 from tests.compilation import compile_once
-from tests.tiny import TINY, Answer, Distvi, write_table
+from tests.small_run import TINY, Answer, Distvi, write_table
 
 __all__ = ["compile_once"]  # the runs of these tests have a few programs in common
 

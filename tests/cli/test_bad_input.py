@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import TINY, Distvi, write_mnist, write_table
+from tests.small_run import TINY, Distvi, write_mnist, write_table
 
 BAD_OPTIONS = {
     "--bach-size 3": "Unknown option: --bach-size. Did you mean --batch-size?",
@@ -160,7 +160,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_data_are_read(
     def prepare(config: object) -> None:
         raise AssertionError("too late")
 
-    monkeypatch.setattr("distvi.training.prepare", prepare)
+    monkeypatch.setattr("distvi.training.trainer.prepare", prepare)
     Path("runs").write_text("in the way")
     refused(distvi, "cannot write the run to runs", "train", "digits", *TINY, *out)
 

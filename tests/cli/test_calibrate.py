@@ -7,7 +7,7 @@ import pytest
 
 from distvi.calibration import probes
 from distvi.engines.simulated import cluster_named
-from tests.tiny import MODEL, Distvi, write_table
+from tests.small_run import MODEL, Distvi, write_table
 
 SMALL = tuple(word for name, value in MODEL.items() for word in ("--set", f"model.{name}={value}"))
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distvi.config import resolve, write_toml
+from distvi.config.run import resolve
 from distvi.errors import InputError
 from distvi.models.settings import DeepGPSettings
+from distvi.system.settings import write_toml
 
 VALUES = st.one_of(
     st.booleans(),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distvi.progress import Lines
-from tests.tiny import TINY, Distvi
+from tests.small_run import TINY, Distvi
 
 TOLD = re.compile(r"distvi: dashboard at (http://127\.0\.0\.1:\d+/)\n")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from distvi.engines.local.transport import LocalTransport
-from tests.tiny import MODEL, Distvi
+from distvi.engines.coordinator.transport import FleetTransport
+from tests.small_run import MODEL, Distvi
 
 SHORT = (
     *("--updates", "20", "--set", "model.hidden_layers=1"),
@@ -34,7 +34,7 @@ def test_processes_are_the_default(distvi: Distvi, numbers: Path) -> None:
     assert {name: summary[name] for name in expected} == expected
     assert summary["gradients_used"] == 40
     assert summary["examples"] == 40 * 16
-    assert summary["processes_replaced"] == 0
+    assert summary["restarts"] == 0
     assert 0 < summary["worker_idle_fraction"] < 1
     assert summary["bytes"]["pushed"] > 0
     (run,) = Path("runs").iterdir()
@@ -62,13 +62,13 @@ def test_sync_trains_as_one_process_with_the_whole_batch(distvi: Distvi, numbers
 def test_ctrl_c_while_the_processes_start(
     distvi: Distvi, numbers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = LocalTransport.begin
+    begin = FleetTransport.begin
 
-    def interrupted(self: LocalTransport) -> None:
+    def interrupted(self: FleetTransport) -> None:
         signal.raise_signal(signal.SIGINT)
         begin(self)
 
-    monkeypatch.setattr(LocalTransport, "begin", interrupted)
+    monkeypatch.setattr(FleetTransport, "begin", interrupted)
     answer = distvi("train", numbers, "--target", "y", *SHORT, *BATCH, "--out", "run", "--json")
     assert answer.status == 130
     summary = json.loads(answer.out)
@@ -78,22 +78,22 @@ def test_ctrl_c_while_the_processes_start(
 def test_a_run_whose_workers_are_all_dead_leaves_a_checkpoint_and_goes_on_from_it(
     distvi: Distvi, numbers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receive, events = LocalTransport.receive, [0]
+    receive, events = FleetTransport.receive, [0]
 
-    def and_strike(self: LocalTransport) -> Any:
+    def and_strike(self: FleetTransport) -> Any:
         events[0] += 1
         if events[0] == 12:
-            for worker in self.crew.of("worker"):
+            for worker in self.fleet.of("worker"):
                 worker.process.kill()
         return receive(self)
 
-    monkeypatch.setattr(LocalTransport, "receive", and_strike)
+    monkeypatch.setattr(FleetTransport, "receive", and_strike)
     data = ("train", numbers, "--target", "y", *SHORT, *BATCH, "--evaluate-every", 0)
-    answer = distvi(*data, "--replacements", 0, "--out", "run")
+    answer = distvi(*data, "--max_restarts", 0, "--out", "run")
     assert answer.status == 1
     last = answer.err.splitlines()[-1]
     assert "killed by SIGKILL" in last
-    assert "no worker is left, and all 0 replacements have been used" in last
+    assert "no worker is left, and all 0 max_restarts have been used" in last
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary["status"] == "failed"
     assert 0 < summary["updates"] < 20

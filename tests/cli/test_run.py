@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import distvi as package
-from distvi.evaluation import Evaluation
+from distvi.evaluation.predictor import Evaluation
 from distvi.models.settings import BayesianNetworkSettings, DeepGPSettings
 from distvi.progress import Lines
-from tests.tiny import MODEL, TINY, UPDATES, Distvi, write_mnist, write_table
+from tests.small_run import MODEL, TINY, UPDATES, Distvi, write_mnist, write_table
 
 FIELDS = {
     "status", "engine", "scheme", "workers", "servers", "batch_size", "learning_rate", "seed",
@@ -248,7 +248,7 @@ def test_the_summary_holds_the_last_test_though_one_of_its_metrics_is_not_finite
             super().__init__(*arguments)
             self.metrics = {"rmse": float(next(tests)), "mnll": float("nan")}
 
-    monkeypatch.setattr("distvi.training.Evaluation", Metrics)
+    monkeypatch.setattr("distvi.training.trainer.Evaluation", Metrics)
     answer = distvi("train", numbers, "--target", "y", *TINY, "--json")
     assert answer.status == 0, answer.err
     assert json.loads(answer.out)["test"] == {"rmse": UPDATES - 1, "mnll": None}

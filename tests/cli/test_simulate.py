@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import Distvi
+from tests.small_run import Distvi
 
 SPEC = """
 schemes = ["async", { name = "backup", n = 2 }]
@@ -116,7 +116,7 @@ def test_a_cluster_that_dies_fails_with_the_reason(distvi: Distvi) -> None:
 
 def test_the_examples_are_valid(distvi: Distvi) -> None:
     from distvi.engines.simulated import cluster_named
-    from distvi.simulation import plan
+    from distvi.studies.simulation import plan
 
     examples = Path(__file__).parents[2] / "examples"
     assert cluster_named(str(examples / "cluster.toml")).workers.speeds[3] == 0.5

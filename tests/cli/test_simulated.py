@@ -7,7 +7,7 @@ import pytest
 
 from distvi.aggregation import sync
 from distvi.protocol import Commit, Rules, initial_state, read_line, replay
-from tests.tiny import SMALL, UPDATES, Distvi
+from tests.small_run import SMALL, UPDATES, Distvi
 
 SIMULATED = ("--target", "y", *SMALL, "--engine", "simulated")
 

@@ -11,9 +11,11 @@ import optax
 import pytest
 
 from distvi.data import Examples, batch_indices
-from distvi.engines import Diverged, Engine, Problem, TrainState, blocks, mesh
-from distvi.engines.blocks import UPDATES_PER_BLOCK
-from distvi.engines.mesh import MeshEngine, devices, make_step
+from distvi.engines import Diverged, Engine, Problem, TrainState
+from distvi.engines.mesh import blocks
+from distvi.engines.mesh import engine as mesh
+from distvi.engines.mesh.blocks import UPDATES_PER_BLOCK
+from distvi.engines.mesh.engine import MeshEngine, devices, make_step
 from distvi.errors import InputError
 
 N, BATCH, LAST = 50, 8, 2 * UPDATES_PER_BLOCK + 7

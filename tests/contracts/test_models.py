@@ -133,7 +133,7 @@ def test_a_row_of_zeros_has_a_finite_gradient(kernel: KernelName, key: jax.Array
 def test_freeze_schedules_name_the_parameters_they_hold(key: jax.Array) -> None:
     settings = DeepGPSettings(features=6, freeze_omega=10, freeze_kernel=40, **SMALL)
     model = build_model(settings, inputs=5, outputs=1, task="regression")
-    held = model.hold_until(model.init(key))  # pyright: ignore[reportAttributeAccessIssue]
+    held = model.freeze_until(model.init(key))  # pyright: ignore[reportAttributeAccessIssue]
     assert held["layer_1"] == {
         "kernel": {"log_lengthscale": 40, "log_variance": 40},
         "omega": {"log_var": 10, "mean": 10},

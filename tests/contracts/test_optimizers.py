@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from distvi import optimizers
 from distvi.errors import InputError
-from distvi.parameters.hold import hold
+from distvi.parameters.freeze import freeze
+from distvi.training import optimizers
 
 PARAMS = {"held": jnp.ones(2), "free": jnp.ones(2)}
 
@@ -55,7 +55,7 @@ def test_refused(name: str, options: dict, message: str) -> None:
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_a_held_parameter_does_not_move_and_the_others_do_not_notice(name: str) -> None:
     plain = optimizers.build(name, 0.1)
-    held = run(hold(plain, {"held": 3, "free": 0}), 5)
+    held = run(freeze(plain, {"held": 3, "free": 0}), 5)
     free = run(plain, 5)
     for update, params in enumerate(held):
         np.testing.assert_array_equal(params["free"], free[update]["free"])
@@ -64,14 +64,14 @@ def test_a_held_parameter_does_not_move_and_the_others_do_not_notice(name: str) 
 
 
 def test_adam_moves_a_freed_parameter_by_the_learning_rate() -> None:
-    held = run(hold(optax.adam(1e-3), {"held": 50, "free": 0}), 51)
+    held = run(freeze(optax.adam(1e-3), {"held": 50, "free": 0}), 51)
     np.testing.assert_allclose(held[-1]["held"], 1 - 1e-3, rtol=1e-5)
 
 
 def test_no_hold_is_no_wrapper() -> None:
     adam = optax.adam(0.1)
-    assert hold(adam, None) is adam
-    assert hold(adam, {"held": 0, "free": 0}) is adam
+    assert freeze(adam, None) is adam
+    assert freeze(adam, {"held": 0, "free": 0}) is adam
 
 
 def test_schedules() -> None:

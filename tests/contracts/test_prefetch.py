@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from distvi.engines.prefetch import Prefetch
+from distvi.system.prefetch import Prefetch
 
 
 def test_all_items_in_order() -> None:

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distvi.config import EngineSettings, resolve
+from distvi.config.run import EngineSettings, resolve
 from distvi.data import batch_indices, sampling
-from distvi.distributed import prepare_deployment
 from distvi.engines.local import Recipe
 from distvi.numerics.noise import example_noise
-from distvi.setup import prepare, run_key
+from distvi.runs.parts import run_key
+from distvi.training.deployment import prepare_deployment
+from distvi.training.plan import prepare
 
 
 @pytest.mark.parametrize("preferred", ["threefry2x32", "rbg", "unsafe_rbg"])
@@ -25,11 +26,11 @@ def test_the_run_s_key_is_the_same_whatever_kind_jax_prefers(preferred: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("settings", "orders"),
+    ("settings", "in_flight"),
     [
         ({"engine": "local", "workers": 2}, 2),
         ({"engine": "local", "workers": 1}, 1),
-        ({"engine": "local", "workers": 2, "scheme_options": {"orders": 1}}, 1),
+        ({"engine": "local", "workers": 2, "scheme_options": {"in_flight": 1}}, 1),
         ({"engine": "simulated", "workers": 2}, 1),
     ],
 )
@@ -37,7 +38,7 @@ def test_asynchronous_processes_have_their_next_order_while_they_compute(
     settings: dict[str, Any], orders: int
 ) -> None:
     deployment = prepare_deployment(EngineSettings(scheme="async", **settings))
-    assert deployment.scheme.pacing.orders == orders
+    assert deployment.scheme.pacing.in_flight == orders
 
 
 @pytest.mark.parametrize(("given", "block"), [({}, 1), ({"shuffle_block": 7}, 7)])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from distvi.data.mapping import RowFile
-from distvi.engines.local.arena import shared
+from distvi.engines.local.memory import shared
 from distvi.errors import RunFailed
-from distvi.mapped import place_in_file
+from distvi.system.memmap import place_in_file
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from distvi.aggregation import (
     scale_by_staleness,
     sync,
 )
-from distvi.engines.mesh import MeshEngine, devices
+from distvi.engines.mesh.engine import MeshEngine, devices
 from tests import linear
 
 UPDATES = 50
@@ -59,7 +59,7 @@ def test_synchronous_workers_are_plain_training_with_a_larger_batch(settings, ca
 
 
 def test_one_asynchronous_worker_is_plain_training(settings, cache) -> None:
-    held = settings | {"hold_until": {"w": 0, "b": 30, "log_sd": 10}}
+    held = settings | {"freeze_until": {"w": 0, "b": 30, "log_sd": 10}}
     values, state = trained(linear.local(held, asynchronous(), workers=1, servers=2, cache=cache))
     mesh_values, mesh_state = mesh(held, 4)
     assert_close(values, mesh_values, 1e-5)
@@ -78,7 +78,7 @@ def test_sync_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(settings, cac
     rest = linear.local(
         settings, sync(), 2, 3, placement="greedy", cache=cache,
         params=jax.eval_shape(lambda: params), draw=lambda: params,
-        opt_state=opt_state, update=17, counts=first.counts,
+        opt_state=opt_state, update=17, counts=first.counters,
     )  # fmt: skip
     assert_close(trained(rest)[1], whole, 1e-6)
     assert rest.examples == whole_engine.examples == UPDATES * 8
@@ -96,9 +96,9 @@ def test_every_gradient_is_accounted_for(settings, cache) -> None:
     values, _ = trained(engine)
     assert len(values) == engine.update == UPDATES
     assert np.isfinite(values).all()
-    measured = engine.measured
+    measured = engine.statistics
     assert measured["gradients_used"] == UPDATES
     assert sum(measured["staleness"]["histogram"].values()) == UPDATES
     assert {span.what for span in engine.spans} >= {"compute", "push", "apply"}
-    used = engine._transport.orders.used
-    assert used <= 3  # of the orders that the end of the run has overtaken
+    used = engine._transport.requests.used
+    assert used <= 3  # of the requests that the end of the run has overtaken

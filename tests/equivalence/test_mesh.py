@@ -8,9 +8,9 @@ CODE = """
 import jax
 jax.config.update("jax_num_cpu_devices", 4)
 import numpy as np
-from distvi.config import resolve
-from distvi.engines.mesh import MeshEngine
-from distvi.setup import prepare
+from distvi.config.run import resolve
+from distvi.engines.mesh.engine import MeshEngine
+from distvi.training.plan import prepare
 
 sets = ["model.hidden_layers=1", "model.width=3", "model.features=8"]
 settings = {"batch_size": 32, "updates": 20, "engine": "mesh"}

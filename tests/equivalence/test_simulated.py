@@ -15,14 +15,14 @@ from distvi.aggregation import (
     add,
     asynchronous,
     backup_workers,
-    check_progress,
+    check_liveness,
     k_sync,
     ssp,
     sync,
 )
 from distvi.data import batch_indices
 from distvi.engines import Halted, Problem
-from distvi.engines.mesh import MeshEngine, devices
+from distvi.engines.mesh.engine import MeshEngine, devices
 from distvi.engines.simulated import CLUSTERS, Cluster, SimulatedEngine, cluster_of
 from distvi.parameters import PLACEMENTS, layout_of, make_shards, place
 from distvi.protocol import Rules
@@ -71,10 +71,10 @@ def simulated(
 ) -> SimulatedEngine:
     layout = layout_of(start())
     placed = place(placement, [t.stop - t.start for t in layout.tensors], servers)
-    shards = make_shards(layout, placed, problem.optimizer, problem.hold_until)
+    shards = make_shards(layout, placed, problem.optimizer, problem.freeze_until)
     cluster = Cluster(costs, workers, placed.bytes, problem.batch_size)
-    check_progress(scheme, workers)
-    rules = Rules(scheme, updates=updates, unusable_limit=20)
+    check_liveness(scheme, workers)
+    rules = Rules(scheme, updates=updates, nonfinite_limit=20)
     params = options.pop("params", start())
     return SimulatedEngine(problem, params, rules, cluster, shards, **options)
 
@@ -103,7 +103,7 @@ def test_synchronous_workers_are_one_worker_with_a_larger_batch(problem) -> None
 
 
 def test_one_asynchronous_worker_is_plain_training(problem) -> None:
-    held = problem(8, hold_until=HELD)
+    held = problem(8, freeze_until=HELD)
     values, state = trained(simulated(held, asynchronous(), workers=1, servers=2))
     mesh_values, mesh_state = mesh(held)
     assert_close(values, mesh_values, 1e-6)
@@ -112,7 +112,7 @@ def test_one_asynchronous_worker_is_plain_training(problem) -> None:
 
 
 def test_servers_and_placement_change_time_but_no_parameter(problem) -> None:
-    # Without a network all runs order their events alike, whatever the servers.
+    # Without a network all runs request their events alike, whatever the servers.
     costs = CLUSTERS["compute-bound"].model_copy(
         update={
             "workers": SLOW.workers.model_copy(update={"bandwidth_bytes_per_s": (math.inf,)}),
@@ -122,7 +122,10 @@ def test_servers_and_placement_change_time_but_no_parameter(problem) -> None:
         }
     )
     scheme = asynchronous()
-    for made in (problem(4), problem(4, hold_until=HELD)):  # from joined servers, and from several
+    for made in (
+        problem(4),
+        problem(4, freeze_until=HELD),
+    ):  # from joined servers, and from several
         _, one = trained(simulated(made, scheme, workers=3, costs=costs))
         for placement, servers in zip(PLACEMENTS, (2, 3, 2), strict=True):
             engine = simulated(made, scheme, 3, servers=servers, placement=placement, costs=costs)
@@ -139,7 +142,7 @@ def test_gradients_of_cancelled_orders_are_never_computed(problem, monkeypatch) 
 
     monkeypatch.setattr(engine._laboratory, "_gradient", counted)
     trained(engine)
-    assert len(computed) == engine.counts["pushed"] == 2 * UPDATES < engine.counts["pulled"]
+    assert len(computed) == engine.counters["pushed"] == 2 * UPDATES < engine.counters["pulled"]
 
 
 def test_backup_without_backups_is_sync(problem) -> None:
@@ -164,19 +167,19 @@ def test_the_course_does_not_depend_on_how_it_is_cut(problem) -> None:
     np.testing.assert_array_equal(np.concatenate(pieces), values)
     assert_close(parts.state, state, 0)
     assert parts.now_s() == whole.now_s()
-    assert parts.measured == whole.measured
+    assert parts.statistics == whole.statistics
 
 
-@pytest.mark.parametrize("hold_until", [None, HELD])
-def test_sync_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(problem, hold_until) -> None:
-    made = problem(4, hold_until=hold_until)
+@pytest.mark.parametrize("freeze_until", [None, HELD])
+def test_sync_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(problem, freeze_until) -> None:
+    made = problem(4, freeze_until=freeze_until)
     _, whole = trained(simulated(made, sync(), workers=3, servers=2))
     first = simulated(made, sync(), workers=3, servers=2)
     first.advance(17)
     params, opt_state = first.state
     rest = simulated(
         made, sync(), 3, servers=3, placement="greedy",
-        params=params, opt_state=opt_state, update=17, counts=first.counts,
+        params=params, opt_state=opt_state, update=17, counts=first.counters,
     )  # fmt: skip
     assert_close(trained(rest)[1], whole, 1e-6)
     assert rest.examples == UPDATES * 12
@@ -190,7 +193,7 @@ def test_gradients_that_are_not_finite_are_refused(problem) -> None:
     values, state = trained(engine)
     assert np.isfinite(values).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
-    assert engine.measured["gradients_refused"] > 0
+    assert engine.statistics["gradients_refused"] > 0
 
 
 def test_a_run_in_which_nothing_is_finite_halts_with_a_good_state(problem) -> None:

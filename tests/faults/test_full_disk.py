@@ -21,7 +21,7 @@ from distvi.errors import RunFailed
 from distvi.progress import Lines, Live, Silent
 from distvi.protocol import Rules, StopRequested, initial_state
 from distvi.runs.recording import journal_file, trace_file
-from tests.tiny import MODEL, UPDATES, write_table
+from tests.small_run import MODEL, UPDATES, write_table
 
 TASK: dict[str, Any] = {
     "batch_size": 16,
@@ -59,7 +59,7 @@ class Disk:
         def fsync(descriptor: int) -> None:
             raise OSError(errno.ENOSPC, NO_SPACE)
 
-        self._patch.setattr("distvi.runs.files.os.fsync", fsync)
+        self._patch.setattr("distvi.system.files.os.fsync", fsync)
 
     def free(self) -> None:
         self._patch.undo()

@@ -18,7 +18,7 @@ import pytest
 from distvi.aggregation import Scheme, asynchronous, backup_workers, ssp, sync
 from distvi.engines import Halted
 from distvi.engines.local import Limits, cores
-from distvi.engines.local.crew import Crew
+from distvi.engines.local.fleet import Fleet
 from distvi.protocol import Dismiss, Joined
 from tests import linear
 
@@ -52,9 +52,9 @@ def whole(cache: Path) -> list[Any]:
 def trained(engine: Any, updates: int = UPDATES) -> Any:
     with engine:
         assert len(engine.advance(updates)) == updates
-        assert engine._transport.orders.used <= 2 * len(engine.watch.workers)
+        assert engine._transport.requests.used <= 2 * len(engine.status.workers)
         state = jax.tree.map(np.array, engine.state)
-    servers, counts = engine.watch.servers, engine.counts
+    servers, counts = engine.status.servers, engine.counters
     transfers = counts["pushed"] + counts["pulled"]
     assert [server.moved_bytes for server in servers] == [s.bytes * transfers for s in servers]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
@@ -75,8 +75,8 @@ def test_a_worker_that_is_killed_is_replaced(settings, cache, fault: str, scheme
     engine = linear.local(settings | {"fault": fault}, scheme, workers=2, cache=cache)
     trained(engine)
     assert Path(settings["once"]).exists()
-    assert engine.measured["processes_replaced"] == 1
-    (incident,) = engine.measured["incidents"]
+    assert engine.statistics["restarts"] == 1
+    (incident,) = engine.statistics["incidents"]
     assert "was killed by SIGKILL" in incident
 
 
@@ -84,29 +84,29 @@ def test_an_idle_worker_that_is_killed_is_replaced(settings, cache) -> None:
     engine = linear.local(settings, sync(), workers=2, cache=cache)
     with engine:
         engine.advance(10)
-        os.kill(engine.snapshot().workers[1].process, signal.SIGKILL)
+        os.kill(engine.status().workers[1].process, signal.SIGKILL)
         engine.advance(UPDATES)
     assert engine.update == UPDATES
-    assert engine.measured["processes_replaced"] == 1
+    assert engine.statistics["restarts"] == 1
 
 
 def test_all_workers_killed_at_once_are_replaced(settings, cache) -> None:
     engine = linear.local(settings, backup_workers(1), workers=2, cache=cache)
     with engine:
         engine.advance(10)
-        for worker in engine.snapshot().workers:
+        for worker in engine.status().workers:
             os.kill(worker.process, signal.SIGKILL)
         engine.advance(UPDATES)
     assert engine.update == UPDATES
-    assert engine.measured["processes_replaced"] == 2
+    assert engine.statistics["restarts"] == 2
 
 
 def test_a_run_without_workers_halts_with_a_good_state(settings, cache) -> None:
-    limits = Limits(replacements=0)
+    limits = Limits(max_restarts=0)
     engine = linear.local(settings, sync(), workers=2, limits=limits, cache=cache)
     with engine:
         engine.advance(10)
-        for worker in engine.snapshot().workers:
+        for worker in engine.status().workers:
             os.kill(worker.process, signal.SIGKILL)
         with pytest.raises(Halted, match=r"killed by SIGKILL.*no worker is left"):
             engine.advance(UPDATES)
@@ -124,19 +124,19 @@ def test_a_server_that_is_killed_leaves_no_trace_in_the_parameters(
     with engine:
         engine.advance(5)
         if when == "idle":
-            os.kill(engine.snapshot().servers[0].process, signal.SIGKILL)
+            os.kill(engine.status().servers[0].process, signal.SIGKILL)
         engine.advance(UPDATES)
         state = jax.tree.map(np.array, engine.state)
-    assert engine.measured["processes_replaced"] == 1
+    assert engine.statistics["restarts"] == 1
     assert_identical(state, whole[UPDATES])
 
 
 def test_a_server_that_is_stopped_is_waited_for_no_longer_than_that(settings, cache, whole) -> None:
     struck = settings | {"seed": WHOLE, "fault": "updating", "signal": "SIGSTOP"}
-    limits = Limits(patience_s=2.0)
+    limits = Limits(worker_timeout_s=2.0)
     engine = linear.local(struck, sync(), workers=2, servers=2, limits=limits, cache=cache)
     assert_identical(trained(engine), whole[UPDATES])
-    (incident,) = engine.measured["incidents"]
+    (incident,) = engine.statistics["incidents"]
     assert re.search(r"server \d did not make update \d+ within 2 s and was ended", incident)
 
 
@@ -151,11 +151,11 @@ def test_a_process_that_is_not_ready_in_time_is_named(settings) -> None:
 def test_a_server_that_stays_dead_leaves_the_last_update_complete(
     settings, cache, whole, when
 ) -> None:
-    limits = Limits(replacements=0)
+    limits = Limits(max_restarts=0)
     struck = settings | {"seed": WHOLE, "fault": when}
     engine = linear.local(struck, sync(), workers=2, servers=2, limits=limits, cache=cache)
     engine._transport._servers.most_kept = 8
-    with engine, pytest.raises(Halted, match=r"server \d .*SIGKILL.*replacements have been used"):
+    with engine, pytest.raises(Halted, match=r"server \d .*SIGKILL.*max_restarts have been used"):
         engine.advance(UPDATES)
     begin, since = engine._transport.recovery
     assert begin.version + len(since) == engine.update
@@ -169,18 +169,20 @@ def test_others_go_on_while_a_worker_is_stopped(settings, cache, scheme: Scheme)
     engine = linear.local(stopped, scheme, workers=2, cache=cache)
     trained(engine)
     assert Path(settings["once"]).exists()
-    assert engine.measured["processes_replaced"] == 0
+    assert engine.statistics["restarts"] == 0
 
 
 def test_sync_dismisses_a_stopped_worker_which_joins_again_when_it_wakes(settings, cache) -> None:
     stopped = settings | {"fault": "computing", "signal": "SIGSTOP"}
-    engine = linear.local(stopped, sync(), workers=2, updates=10**6, patience_s=2.0, cache=cache)
+    engine = linear.local(
+        stopped, sync(), workers=2, updates=10**6, worker_timeout_s=2.0, cache=cache
+    )
     came_back: list[Joined] = []
 
     def wake(now_s: float, event: Any, state: Any, commands: tuple[Any, ...]) -> None:
         for command in commands:
             if isinstance(command, Dismiss):
-                process = engine.snapshot().workers[command.worker].process
+                process = engine.status().workers[command.worker].process
                 os.kill(process, signal.SIGCONT)
         if isinstance(event, Joined) and event.incarnation == 1:
             came_back.append(event)
@@ -189,13 +191,13 @@ def test_sync_dismisses_a_stopped_worker_which_joins_again_when_it_wakes(setting
     with engine:
         engine.advance(10**6, lambda: bool(came_back))
         engine.advance(engine.update)
-    assert engine.measured["processes_replaced"] == 0
-    assert "dismissed" in engine.measured["incidents"][0]
+    assert engine.statistics["restarts"] == 0
+    assert "dismissed" in engine.statistics["incidents"][0]
 
 
 def test_ssp_goes_on_up_to_its_bound_while_a_worker_is_stopped(settings, cache) -> None:
     stopped = settings | {"fault": "computing", "signal": "SIGSTOP"}
-    engine = linear.local(stopped, ssp(3), workers=2, patience_s=2.0, cache=cache)
+    engine = linear.local(stopped, ssp(3), workers=2, worker_timeout_s=2.0, cache=cache)
     clocks: dict[int, int] = {}
     leads: list[int] = []
 
@@ -213,17 +215,17 @@ def test_ssp_goes_on_up_to_its_bound_while_a_worker_is_stopped(settings, cache) 
 def test_who_is_interrupted_waits_for_nobody(
     settings, cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    statuses, end = list[int](), Crew.end
+    statuses, end = list[int](), Fleet.end
 
-    def look_and_end(self: Crew) -> None:
-        statuses.extend(child.process.wait(10.0) for child in self.children.values())
+    def look_and_end(self: Fleet) -> None:
+        statuses.extend(process.process.wait(10.0) for process in self.processes.values())
         end(self)
 
-    monkeypatch.setattr(Crew, "end", look_and_end)
+    monkeypatch.setattr(Fleet, "end", look_and_end)
     engine = linear.local(settings, asynchronous(), workers=2, cache=cache)
     with pytest.raises(KeyboardInterrupt), engine:  # noqa: PT012 (where the interruption comes)
         engine.advance(3)
-        os.kill(engine.snapshot().workers[0].process, signal.SIGSTOP)  # it does not end by itself
+        os.kill(engine.status().workers[0].process, signal.SIGSTOP)  # it does not end by itself
         raise KeyboardInterrupt
     assert statuses == [-signal.SIGKILL] * 3
 
@@ -233,7 +235,7 @@ def test_who_is_interrupted_waits_for_nobody(
 def test_workers_have_a_core_each_where_there_are_enough(settings, cache, pin: bool) -> None:
     with linear.local(settings, asynchronous(), workers=2, pin=pin, cache=cache) as engine:
         engine.advance(3)
-        processes = [worker.process for worker in engine.snapshot().workers]
+        processes = [worker.process for worker in engine.status().workers]
         threads = [list(Path(f"/proc/{process}/task").iterdir()) for process in processes]
         found = [
             {frozenset(os.sched_getaffinity(int(thread.name))) for thread in own} for own in threads
@@ -254,7 +256,7 @@ def test_gradients_that_are_not_finite_are_refused(settings, cache) -> None:
     poisoned = settings | {"poison": 7}
     engine = linear.local(poisoned, asynchronous(), workers=2, cache=cache)
     trained(engine)
-    assert engine.measured["gradients_refused"] > 0
+    assert engine.statistics["gradients_refused"] > 0
 
 
 def test_a_run_in_which_nothing_is_finite_halts_with_a_good_state(settings, cache) -> None:
@@ -269,10 +271,12 @@ def processes_and_memory() -> tuple[int, int]:
     """Children of this process, and places in which it still holds an engine's memory."""
     gc.collect()
     here = Path("/proc/self")
-    children = [word for task in here.glob("task/*/children") for word in task.read_text().split()]
+    processes = [
+        word for task in here.glob("task/*/processes") for word in task.read_text().split()
+    ]
     names = [os.readlink(file) for file in (here / "fd").iterdir() if file.is_symlink()]
     mapped = (here / "maps").read_text().count("memfd:distvi")
-    return len(children), mapped + sum("memfd:distvi" in name for name in names)
+    return len(processes), mapped + sum("memfd:distvi" in name for name in names)
 
 
 def test_nothing_is_left_in_the_main_process(settings, cache) -> None:
@@ -311,7 +315,7 @@ from tests import linear
 engine = linear.local({"seed": 1, "batch_size": 4}, asynchronous(), workers=2, updates=10**9)
 with engine:
     engine.advance(3)
-    now = engine.snapshot()
+    now = engine.status()
     print(*(each.process for each in (*now.workers, *now.servers)), flush=True)
     engine.advance(10**9)
 """

@@ -30,7 +30,7 @@ import multiprocessing, os, sys
 from pathlib import Path
 from benchmarks import uci
 from distvi import progress, training
-from tests.tiny import TINY
+from tests.small_run import TINY
 
 class Ready(progress.Silent):
     def started(self, run, update, updates):

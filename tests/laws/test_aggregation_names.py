@@ -10,12 +10,12 @@ from distvi.aggregation import (
     at_once,
     bounded_lead,
     chain,
-    check_progress,
+    check_liveness,
     collect,
     drop_stale,
     k_batch_async,
-    names,
     register,
+    registry,
     scheme_named,
     stage_of,
     staleness_aware,
@@ -54,7 +54,7 @@ def test_every_name_builds_its_scheme() -> None:
         ("sync", 4, {"combine": "averge"}, "did you mean 'average'"),
         ("sync", 4, {"combine": 3}, "combine = 3 is unknown"),
         ("async", 4, {"rate": "1/taw"}, "did you mean '1/tau'"),
-        ("async", 4, {"orders": 0}, "orders is 0"),
+        ("async", 4, {"in_flight": 0}, "requests is 0"),
     ],
 )
 def test_bad_input_is_refused_with_the_reason(
@@ -66,18 +66,18 @@ def test_bad_input_is_refused_with_the_reason(
 
 def test_a_composition_that_can_make_no_progress_is_refused() -> None:
     everybody_waits = Scheme("four of three", chain(collect(4)), after_own_update())
-    check_progress(everybody_waits, workers=4)
+    check_liveness(everybody_waits, workers=4)
     with pytest.raises(InputError, match="four of three can never make an update with 3 workers"):
-        check_progress(everybody_waits, workers=3)
+        check_liveness(everybody_waits, workers=3)
 
     refuse_all = stage_of(lambda lot, view: ((), tuple(Refusal(p.ticket, "no") for p in lot)))
     with pytest.raises(InputError, match="the last was refused: no"):
-        check_progress(Scheme("never", refuse_all, at_once()), workers=2)
+        check_liveness(Scheme("never", refuse_all, at_once()), workers=2)
 
 
 def test_large_updates_are_progress() -> None:
-    check_progress(k_batch_async(1500), workers=2)
-    check_progress(Scheme("mixed", chain(drop_stale(3), collect(9)), bounded_lead(2)), workers=3)
+    check_liveness(k_batch_async(1500), workers=2)
+    check_liveness(Scheme("mixed", chain(drop_stale(3), collect(9)), bounded_lead(2)), workers=3)
 
 
 def test_a_scheme_of_ones_own_has_a_name() -> None:
@@ -95,4 +95,4 @@ def test_a_scheme_of_ones_own_has_a_name() -> None:
         with pytest.raises(InputError, match="'sync' exists already"):
             register("sync", mine)
     finally:
-        names._KNOWN.pop("mine", None)
+        registry._KNOWN.pop("mine", None)

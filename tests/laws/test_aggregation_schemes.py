@@ -54,7 +54,7 @@ class Step(NamedTuple):
 
 
 class Faults(NamedTuple):
-    """How often an order ends with the loss of its worker, and a push comes twice."""
+    """How often a request ends with the loss of its worker, and a push comes twice."""
 
     loss: float = 0.0
     repeats: float = 0.0
@@ -110,16 +110,16 @@ def run(
 
 
 def _fate(
-    order: SendParameters,
+    request: SendParameters,
     now_s: float,
     draw: random.Random,
     time_of: Callable[[random.Random, int], float],
     faults: Faults,
 ) -> list[tuple[float, Event]]:
-    at_s = now_s + time_of(draw, order.worker)
+    at_s = now_s + time_of(draw, request.worker)
     if draw.random() < faults.loss:
-        return [(at_s, Left(order.worker, order.incarnation))]
-    ticket = Ticket(order.worker, order.incarnation, order.sequence, order.version)
+        return [(at_s, Left(request.worker, request.incarnation))]
+    ticket = Ticket(request.worker, request.incarnation, request.sequence, request.version)
     again = (
         [(at_s + draw.random(), GradientArrived(ticket))] if draw.random() < faults.repeats else []
     )
@@ -145,14 +145,16 @@ def test_sync_takes_one_gradient_of_every_member_at_the_newest_version(seed: int
     commits = commits_of(run(sync(), 5, seed))
     assert len(commits) == 80
     for commit in commits:
-        assert [part.ticket.worker for part in commit.parts] == [0, 1, 2, 3, 4]
-        assert {part.weight for part in commit.parts} == {0.2}
+        assert [part.ticket.worker for part in commit.contributions] == [0, 1, 2, 3, 4]
+        assert {part.weight for part in commit.contributions} == {0.2}
     assert set(staleness_of(commits)) == {0}
 
 
 def test_sync_summed_has_weights_of_one(seed: int) -> None:
     assert {
-        part.weight for commit in commits_of(run(sync(add), 3, seed)) for part in commit.parts
+        part.weight
+        for commit in commits_of(run(sync(add), 3, seed))
+        for part in commit.contributions
     } == {1.0}
 
 
@@ -161,9 +163,9 @@ def test_sync_goes_on_under_faults_without_ever_mixing_versions(seed: int) -> No
     assert len(commits) > 50
     assert set(staleness_of(commits)) == {0}
     for commit in commits:
-        workers = [part.ticket.worker for part in commit.parts]
+        workers = [part.ticket.worker for part in commit.contributions]
         assert len(set(workers)) == len(workers)
-        assert sum(part.weight for part in commit.parts) == pytest.approx(1)
+        assert sum(part.weight for part in commit.contributions) == pytest.approx(1)
 
 
 def test_backup_without_backups_is_sync(seed: int) -> None:
@@ -175,7 +177,7 @@ def test_backup_without_backups_is_sync(seed: int) -> None:
 def test_backup_workers_takes_the_first_distinct_ones_and_refuses_the_late(seed: int) -> None:
     steps = list(run(backup_workers(4), 6, seed))
     for commit in commits_of(iter(steps)):
-        workers = [part.ticket.worker for part in commit.parts]
+        workers = [part.ticket.worker for part in commit.contributions]
         assert len(workers) == len(set(workers)) == 4
         assert set(commit.staleness()) == {0}
     freed = [free for step in steps for free in step.freed]
@@ -199,10 +201,10 @@ def test_backup_gradients_lets_a_fast_worker_count_twice_but_no_more_than_there_
     twice = 0
     started: dict[int, int] = {}
     for step in run(backup_gradients(5), 6, seed, time_of=one_slow):
-        for order in step.sent:
-            started[order.version] = started.get(order.version, 0) + 1
+        for request in step.sent:
+            started[request.version] = started.get(request.version, 0) + 1
         for commit in step.commits:
-            workers = [part.ticket.worker for part in commit.parts]
+            workers = [part.ticket.worker for part in commit.contributions]
             assert len(workers) == 5
             assert set(commit.staleness()) == {0}
             twice += len(set(workers)) < 5
@@ -213,7 +215,7 @@ def test_backup_gradients_lets_a_fast_worker_count_twice_but_no_more_than_there_
 def test_backup_gradients_may_count_more_than_there_are_workers(seed: int) -> None:
     commits = commits_of(run(backup_gradients(7), 3, seed, faults=FAULTS))
     assert len(commits) > 30
-    assert {len(commit.parts) for commit in commits} == {7}
+    assert {len(commit.contributions) for commit in commits} == {7}
 
 
 # Asynchronous, bounded, soft
@@ -227,17 +229,17 @@ def test_async_staleness_is_the_number_of_other_workers_for_equal_speeds(seed: i
 
 
 def test_a_second_order_costs_one_own_update_of_staleness() -> None:
-    rules = Rules(asynchronous(orders=2))
+    rules = Rules(asynchronous(in_flight=2))
     state, commands = react(rules, initial_state(rules), Joined(0), 0.0)
-    orders, taus = list(commands), []
+    requests, taus = list(commands), []
     for _ in range(10):
-        order = orders.pop(0)
-        assert isinstance(order, SendParameters)
-        ticket = Ticket(0, 0, order.sequence, order.version)
+        request = requests.pop(0)
+        assert isinstance(request, SendParameters)
+        ticket = Ticket(0, 0, request.sequence, request.version)
         state, (commit, following) = react(rules, state, GradientArrived(ticket), 0.0)
         assert isinstance(commit, Commit)
         taus += commit.staleness()
-        orders.append(following)
+        requests.append(following)
     assert taus == [0] + [1] * 9
 
 
@@ -248,8 +250,8 @@ def test_ssp_bounds_lead_and_staleness(
 ) -> None:
     workers, furthest = 5, 0
     for step in run(ssp(bound), workers, seed, time_of=time_of):
-        for order in step.sent:
-            lead = step.state.members[order.worker].clock - step.state.slowest
+        for request in step.sent:
+            lead = step.state.members[request.worker].clock - step.state.slowest
             furthest = max(furthest, lead)
         for commit in step.commits:
             assert max(commit.staleness()) <= (workers - 1) * (2 * bound + 1)
@@ -259,14 +261,14 @@ def test_ssp_bounds_lead_and_staleness(
 @pytest.mark.parametrize("bound", [0, 2])
 def test_ssp_bounds_the_lead_under_faults(bound: int, seed: int) -> None:
     for step in run(ssp(bound), 5, seed, faults=FAULTS):
-        for order in step.sent:
-            assert step.state.members[order.worker].clock - step.state.slowest <= bound
+        for request in step.sent:
+            assert step.state.members[request.worker].clock - step.state.slowest <= bound
 
 
 def test_ssp_with_bound_zero_is_lockstep(seed: int) -> None:
     commits = commits_of(run(ssp(0), 4, seed))
     for commit in commits:
-        (part,) = commit.parts
+        (part,) = commit.contributions
         assert part.ticket.base == (commit.version - 1) // 4 * 4
         assert part.weight == 1
 
@@ -274,7 +276,7 @@ def test_ssp_with_bound_zero_is_lockstep(seed: int) -> None:
 @pytest.mark.parametrize("n", [1, 2, 4, 8])
 def test_softsync_staleness_is_n_in_the_mean_and_within_twice_n(n: int, seed: int) -> None:
     commits = commits_of(run(softsync(n), 8, seed, time_of=steady, gradients=1600))
-    assert {len(commit.parts) for commit in commits} == {8 // n}
+    assert {len(commit.contributions) for commit in commits} == {8 // n}
     taus = staleness_of(commits)[200:]
     assert max(taus) <= 2 * n
     assert mean(taus) == pytest.approx(7 * n / 8, rel=0.15)  # (workers - 1) / c updates
@@ -314,30 +316,30 @@ def test_k_sync_cancels_the_rest_and_starts_all_together(seed: int) -> None:
     workers, k = 5, 3
     for step in run(k_sync(k), workers, seed):
         for commit in step.commits:
-            assert len({part.ticket.worker for part in commit.parts}) == k
+            assert len({part.ticket.worker for part in commit.contributions}) == k
             assert set(commit.staleness()) == {0}
             assert len(step.cancelled) == workers - k
-            assert {order.worker for order in step.sent} == set(range(workers))
+            assert {request.worker for request in step.sent} == set(range(workers))
 
 
 def test_k_batch_sync_lets_a_worker_contribute_again(seed: int) -> None:
     again = 0
     for step in run(k_batch_sync(4), 5, seed, time_of=one_slow):
         for commit in step.commits:
-            assert len(commit.parts) == 4
+            assert len(commit.contributions) == 4
             assert set(commit.staleness()) == {0}
-            assert {order.worker for order in step.sent} == set(range(5))
-            again += len({part.ticket.worker for part in commit.parts}) < 4
+            assert {request.worker for request in step.sent} == set(range(5))
+            again += len({part.ticket.worker for part in commit.contributions}) < 4
     assert again == 0
     for step in run(k_batch_sync(6), 3, seed):
-        again += sum(len({p.ticket.worker for p in c.parts}) < 6 for c in step.commits)
+        again += sum(len({p.ticket.worker for p in c.contributions}) < 6 for c in step.commits)
     assert again
 
 
 def test_k_async_waits_for_distinct_workers_and_keeps_the_rest(seed: int) -> None:
     steps = list(run(k_async(2), 5, seed))
     commits = commits_of(iter(steps))
-    assert all(len({p.ticket.worker for p in commit.parts}) == 2 for commit in commits)
+    assert all(len({p.ticket.worker for p in commit.contributions}) == 2 for commit in commits)
     assert not any(step.cancelled or step.freed for step in steps)
     assert max(staleness_of(commits)) > 0
     assert mean(staleness_of(commits)) == pytest.approx(5 / 2 - 1, rel=0.1)
@@ -358,11 +360,11 @@ def test_k_async_with_all_workers_is_sync_and_with_one_is_async(seed: int) -> No
 
 def test_staleness_aware_rates_go_on_any_scheme(seed: int) -> None:
     for commit in commits_of(run(staleness_aware(softsync(2)), 8, seed)):
-        for part, tau in zip(commit.parts, commit.staleness(), strict=True):
+        for part, tau in zip(commit.contributions, commit.staleness(), strict=True):
             assert (part.weight, part.rate) == (0.25, 1 / max(tau, 1))
 
 
 def test_a_rate_of_ones_own(seed: int) -> None:
     scheme = staleness_aware(asynchronous(), rate=lambda tau: 0.5**tau)
     for commit in commits_of(run(scheme, 4, seed)):
-        assert commit.parts[0].rate == 0.5 ** commit.staleness()[0]
+        assert commit.contributions[0].rate == 0.5 ** commit.staleness()[0]

@@ -21,7 +21,7 @@ from distvi.aggregation import (
     scale_by_staleness,
 )
 from distvi.errors import InputError
-from distvi.protocol import Decision, Lot, Part, Reason, Refusal, Ticket, Worker
+from distvi.protocol import Contribution, Decision, Lot, Member, Reason, Refusal, Ticket
 
 repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
@@ -30,7 +30,7 @@ class Seen(NamedTuple):
     """A view made up for a stage."""
 
     version: int = 0
-    members: Mapping[int, Worker] = MappingProxyType({w: Worker(w, 0, 0) for w in range(4)})
+    members: Mapping[int, Member] = MappingProxyType({w: Member(w, 0, 0) for w in range(4)})
     now_s: float = 0.0
     held: Mapping[int, tuple[Ticket, ...]] = MappingProxyType({})
     slowest: int = 0
@@ -54,9 +54,9 @@ def histories(draw: st.DrawFn) -> list[Call]:
         lot = []
         for worker in draw(st.lists(st.integers(0, 3), max_size=2)):
             base = draw(st.integers(max(0, version - 4), version))
-            lot.append(Part(Ticket(worker, 0, sequence, base, draw(st.integers(1, 9)))))
+            lot.append(Contribution(Ticket(worker, 0, sequence, base, draw(st.integers(1, 9)))))
             sequence += 1
-        view = Seen(version, {worker: Worker(worker, 0, 0) for worker in members})
+        view = Seen(version, {worker: Member(worker, 0, 0) for worker in members})
         calls.append(Call(tuple(lot), view))
     return calls
 
@@ -122,7 +122,7 @@ def test_a_ticket_is_passed_refused_or_held_and_never_two_of_these(
 
 def tickets_in(memory: object) -> list[Ticket]:
     """The gradients that a memory holds, wherever they lie in it."""
-    if isinstance(memory, Part):
+    if isinstance(memory, Contribution):
         return [memory.ticket]
     if isinstance(memory, tuple):
         return [ticket for item in memory for ticket in tickets_in(item)]
@@ -152,7 +152,7 @@ def test_one_from_each_passes_distinct_workers_only(calls: list[Call]) -> None:
 
 
 def lot_of(*sizes: int) -> Lot:
-    return tuple(Part(Ticket(w, 0, 0, base=0, size=size)) for w, size in enumerate(sizes))
+    return tuple(Contribution(Ticket(w, 0, 0, base=0, size=size)) for w, size in enumerate(sizes))
 
 
 def weights(decision: Decision) -> list[float]:
@@ -167,7 +167,11 @@ def test_weights_of_the_ways_to_combine() -> None:
 
 
 def test_weights_and_rates_go_along_a_chain() -> None:
-    lot = (Part(Ticket(0, 0, 0, base=2)), Part(Ticket(1, 0, 0, base=6)), Part(Ticket(2, 0, 0, 5)))
+    lot = (
+        Contribution(Ticket(0, 0, 0, base=2)),
+        Contribution(Ticket(1, 0, 0, base=6)),
+        Contribution(Ticket(2, 0, 0, 5)),
+    )
     stage = chain(scale_by_staleness(one_over_tau), average)
     decision = stage.step(stage.init(), lot, Seen(version=6))
     assert weights(decision) == pytest.approx([1 / 3, 1 / 3, 1 / 3])

@@ -18,9 +18,9 @@ from distvi.calibration import (
     write,
 )
 from distvi.calibration.probes import arrangements, prepare_probes
-from distvi.config import resolve
+from distvi.config.run import resolve
 from distvi.engines.simulated import Cluster, ClusterSettings, cluster_named, cluster_of, time_rules
-from distvi.engines.timeline import Span
+from distvi.engines.trace import Span
 from distvi.errors import InputError
 from distvi.protocol import Rules
 

@@ -1,4 +1,4 @@
-"""The local engine's transport in every order of events, with processes that are only played.
+"""The local engine's transport in every request of events, with processes that are only played.
 
 Real processes die, stop, wake and answer when the kernel lets them; here a random number says so,
 between any two messages. What they would read and write is followed slot by slot.
@@ -17,8 +17,9 @@ from distvi.aggregation import (
     collect,
 )
 from distvi.engines import Halted
-from distvi.engines.local import Limits, clock, transport
-from distvi.engines.local import servers as local_servers
+from distvi.engines.coordinator import clock, transport
+from distvi.engines.coordinator import servers as local_servers
+from distvi.engines.local import Limits
 from distvi.protocol import (
     Alarm,
     Commit,
@@ -30,7 +31,7 @@ from distvi.protocol import (
     initial_state,
     replay,
 )
-from tests.played import LIMITS, UPDATES, World
+from tests.fake_processes import LIMITS, UPDATES, World
 
 
 @pytest.fixture
@@ -54,9 +55,9 @@ def assert_consistent(world: World, state: State) -> None:
     assert len(world.applied) == state.version * world.servers
     for commit in commits:
         for server in range(world.servers):
-            assert len(world.applied[commit.version, server]) == len(commit.parts)
+            assert len(world.applied[commit.version, server]) == len(commit.contributions)
             assert -1 not in world.applied[commit.version, server]
-    each = [o for (_, server), orders in world.applied.items() if not server for o in orders]
+    each = [o for (_, server), requests in world.applied.items() if not server for o in requests]
     assert len(set(each)) == len(each), "a gradient was applied twice"
     begin, updates = world.transport.recovery
     assert (begin.version, updates) == (state.version, [])
@@ -66,9 +67,9 @@ def assert_consistent(world: World, state: State) -> None:
     if not world.transport._events:
         held = sum(len(tickets) for tickets in state.held.values())
         workers = range(len(world.transport.members))
-        unanswered = [o for n in workers for o in world.transport.orders.unanswered(n)]
-        assert world.transport.orders.used == held + len(unanswered)
-        read = {order.parameters for order in unanswered}
+        unanswered = [o for n in workers for o in world.transport.requests.unanswered(n)]
+        assert world.transport.requests.used == held + len(unanswered)
+        read = {request.parameters for request in unanswered}
         versions = world.transport.versions
         assert versions.used == len(read | {versions.slot, begin.parameters})
 
@@ -101,7 +102,7 @@ def calm(play: Any) -> Any:
 
 
 def child_of(world: World, role: str, number: int) -> Any:
-    return world.transport.crew.children[role, number]
+    return world.transport.fleet.processes[role, number]
 
 
 def test_a_worker_that_is_stopped_for_long_does_not_heap_up_orders(calm: Any) -> None:
@@ -110,23 +111,23 @@ def test_a_worker_that_is_stopped_for_long_does_not_heap_up_orders(calm: Any) ->
     stopped = child_of(world, "worker", 1)
     stopped.is_stopped = True
     state = world.advance(state, 15)
-    assert world.transport.orders.used <= 2 + 2  # two overtaken, two present
+    assert world.transport.requests.used <= 2 + 2  # two overtaken, two present
     stopped.is_stopped = False
     state = world.advance(state, UPDATES)
     assert_consistent(world, state)
-    assert world.transport.watch.workers[1].gradients
+    assert world.transport.status.workers[1].gradients
 
 
 def test_a_dismissed_worker_is_shown_as_that_while_others_go_on(calm: Any) -> None:
     world, state = calm("async")
-    world.rules = replace(world.rules, patience_s=0.6)
+    world.rules = replace(world.rules, worker_timeout_s=0.6)
     state = world.advance(state, 2)
     child_of(world, "worker", 1).is_stopped = True
     state = world.advance(state, 15)
     dismissed = [c for *_, commands in world.journal for c in commands if isinstance(c, Dismiss)]
     assert dismissed[0].worker == 1
     assert state.version == 15
-    assert world.transport.watch.workers[1].state == "dismissed"
+    assert world.transport.status.workers[1].state == "dismissed"
 
 
 def test_workers_are_not_blamed_for_the_time_in_which_a_server_starts(calm: Any) -> None:
@@ -136,8 +137,8 @@ def test_workers_are_not_blamed_for_the_time_in_which_a_server_starts(calm: Any)
     until_s = world.now_s + 40.0
 
     def wait() -> None:
-        for child in world.transport.crew.of("server"):
-            child.is_stopped = world.now_s < until_s  # pyright: ignore[reportAttributeAccessIssue]
+        for process in world.transport.fleet.of("server"):
+            process.is_stopped = world.now_s < until_s  # pyright: ignore[reportAttributeAccessIssue]
 
     world.meddle = wait
     state = world.advance(state, UPDATES)
@@ -184,7 +185,7 @@ def test_a_stopped_server_is_given_up_once(calm: Any) -> None:
 
 
 def test_gradients_that_always_come_too_late_end_the_run_with_what_to_do(calm: Any) -> None:
-    world, state = calm("sync", limits=LIMITS._replace(patience_s=1e6))
+    world, state = calm("sync", limits=LIMITS._replace(worker_timeout_s=1e6))
 
     def slow_down() -> None:
         world.now_s += 2.0  # the rules' patience is 3 s
@@ -196,7 +197,7 @@ def test_gradients_that_always_come_too_late_end_the_run_with_what_to_do(calm: A
 
 
 def test_those_left_behind_do_not_wait_for_ever(calm: Any) -> None:
-    world, _ = calm("sync", limits=LIMITS._replace(replacements=0))
+    world, _ = calm("sync", limits=LIMITS._replace(max_restarts=0))
     world.rules = Rules(Scheme("pairs", chain(collect(2)), after_own_update()))
     state = world.advance(initial_state(world.rules), 3)
     child_of(world, "worker", 0).is_alive = False
@@ -219,17 +220,17 @@ def test_a_process_that_ends_by_itself_before_it_is_ready_is_not_started_again(
     calm: Any, role: str
 ) -> None:
     world, state = calm("sync")
-    child = child_of(world, role, 0)
-    child.is_alive = child.is_killed = False
+    process = child_of(world, role, 0)
+    process.is_alive = process.is_killed = False
     with pytest.raises(Halted, match=f"{role} 0 .* before it was ready"):
         world.advance(state, 1)
 
 
 def test_a_server_without_replacement_leaves_the_last_whole_version(calm: Any) -> None:
-    world, state = calm("async", servers=2, limits=LIMITS._replace(replacements=0))
+    world, state = calm("async", servers=2, limits=LIMITS._replace(max_restarts=0))
     state = world.advance(state, 3)
     child_of(world, "server", 1).is_alive = False
-    with pytest.raises(Halted, match="all 0 replacements have been used"):
+    with pytest.raises(Halted, match="all 0 max_restarts have been used"):
         world.advance(state, UPDATES)
     versions = world.transport.versions
     assert {world.parameters[versions.slot, server] for server in range(2)} == {versions.newest}
@@ -241,15 +242,15 @@ def test_a_server_without_replacement_leaves_the_last_whole_version(calm: Any) -
         assert world.parameters[begin.parameters, server] == begin.version
         assert world.states[begin.state, server] == begin.version
         for version, _, gradients, *_ in updates:
-            orders = tuple(world.gradients[slot] for slot in gradients)
-            assert orders == world.applied[version, server]
+            requests = tuple(world.gradients[slot] for slot in gradients)
+            assert requests == world.applied[version, server]
 
 
 def test_training_goes_on_after_an_interruption(calm: Any) -> None:
     world, state = calm("sync")
     state = world.advance(state, 3)
-    for child in list(world.transport.crew.children.values()):
-        child.is_stopped = True
+    for process in list(world.transport.fleet.processes.values()):
+        process.is_stopped = True
     world.transport.interrupted = lambda: True
     world.transport.go_on()
     state = drive(world.rules, world.transport, state=state, pause=lambda state: True)

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from distvi.engines.memory import keep_freed_memory, return_freed_memory
+from distvi.system.malloc import keep_freed_memory, return_freed_memory
 
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc's malloc")
 
 # Run in a process of its own, because the settings are the whole process's.
 FAULTS = """
 import ctypes, resource, sys, threading
-from distvi.engines.memory import keep_freed_memory
+from distvi.system.malloc import keep_freed_memory
 
 assert keep_freed_memory()
 libc, held, size = ctypes.CDLL(None), int(sys.argv[2]), int(sys.argv[3])
@@ -69,7 +69,7 @@ def test_what_is_free_can_be_given_back() -> None:
     script = FAULTS.replace("print(faults(), faults())", "print(faults(), again())").replace(
         "def report", "def again():\n    return_freed_memory()\n    return faults()\n\ndef report"
     )
-    script = "from distvi.engines.memory import return_freed_memory\n" + script
+    script = "from distvi.system.malloc import return_freed_memory\n" + script
     command = [sys.executable, "-c", script, "main", "1", str(48 << 20)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     first, second = map(int, printed.split())

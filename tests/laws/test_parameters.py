@@ -8,21 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distvi import optimizers
 from distvi.errors import InputError, RunFailed
 from distvi.parameters import (
     PLACEMENTS,
-    Scope,
+    Locality,
     Shards,
     Store,
-    hold,
+    freeze,
     layout_of,
+    locality_of,
     make_shards,
     place,
     rates,
-    scope_of,
 )
-from distvi.protocol import Commit, Part, Ticket
+from distvi.protocol import Commit, Contribution, Ticket
+from distvi.training import optimizers
 
 SHAPES = {"a": (7, 4), "b": {"c": (4,), "d": (3, 5)}, "e": ()}
 sizes = st.lists(st.integers(1, 50), min_size=8, max_size=20)
@@ -55,17 +55,19 @@ def test_parameters_other_than_float32_are_refused() -> None:
 def test_every_parameter_is_on_exactly_one_server(sizes, servers, name) -> None:
     placement = place(name, sizes, servers)
     owned = [
-        (span.tensor, entry)
-        for part in placement.parts
-        for span in part
-        for entry in range(span.start, span.stop)
+        (slice_.tensor, entry)
+        for part in placement.shards
+        for slice_ in part
+        for entry in range(slice_.start, slice_.stop)
     ]
-    assert len(placement.parts) == servers
+    assert len(placement.shards) == servers
     assert sorted(owned) == [(t, e) for t, size in enumerate(sizes) for e in range(size)]
     if name == "ranges":
         assert max(placement.sizes) - min(placement.sizes) <= 1
     else:
-        assert all(span[1:] == (0, sizes[span[0]]) for part in placement.parts for span in part)
+        assert all(
+            slice_[1:] == (0, sizes[slice_[0]]) for part in placement.shards for slice_ in part
+        )
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1), st.integers(1, 8))
@@ -120,7 +122,7 @@ def sharded(shards: Shards, seed: int, updates: int):
     for version, gradient in enumerate(gradients(seed, updates), start=1):
         ticket = Ticket(0, 0, version, base=version - 1)
         store.hold(ticket, shards.layout.flatten(gradient))
-        store.commit(Commit(version, (Part(ticket),)))
+        store.commit(Commit(version, (Contribution(ticket),)))
     return store.params, store.opt_state
 
 
@@ -134,7 +136,7 @@ def assert_same(one, other) -> None:
 def test_parts_give_the_parameters_of_the_whole(name, optimizer, seed: int) -> None:
     until = {"a": 0, "b": {"c": 2, "d": 0}, "e": 1}
     shards = shards_of(tree_of(seed), optimizer, name, 3, until)
-    assert_same(sharded(shards, seed, 4), unsharded(hold(optimizer, until), seed, 4))
+    assert_same(sharded(shards, seed, 4), unsharded(freeze(optimizer, until), seed, 4))
 
 
 @pytest.mark.parametrize("name", sorted(PLACEMENTS))
@@ -171,28 +173,27 @@ def test_a_state_goes_to_other_servers_and_back(seed: int) -> None:
         assert_same(shards.gather(shards.scatter(opt_state)), opt_state)
 
 
-SCOPES = {
-    "adam": Scope.ENTRY, "adamw": Scope.ENTRY, "sgd": Scope.ENTRY, "rmsprop": Scope.ENTRY,
-    "lion": Scope.ENTRY, "adagrad": Scope.ENTRY, "adamax": Scope.ENTRY, "yogi": Scope.ENTRY,
-    "muon": Scope.TENSOR, "lamb": Scope.TENSOR, "lars": Scope.TENSOR,
-    "novograd": Scope.TENSOR,
-    "prodigy": Scope.WHOLE, "dadapt_adamw": Scope.WHOLE,
-}  # fmt: skip
+LOCALITIES = {
+    Locality.ELEMENTWISE: "adam adamw sgd rmsprop lion adagrad adamax yogi",
+    Locality.PER_TENSOR: "muon lamb lars novograd",
+    Locality.GLOBAL: "prodigy dadapt_adamw",
+}
+SCOPES = {name: locality for locality, names in LOCALITIES.items() for name in names.split()}
 
 
 @pytest.mark.parametrize("name", SCOPES)
 def test_what_optimizers_look_at(name: str, seed: int) -> None:
-    assert scope_of(optimizers.build(name, 0.1), tree_of(seed))[0] is SCOPES[name]
+    assert locality_of(optimizers.build(name, 0.1), tree_of(seed))[0] is SCOPES[name]
 
 
 def test_draws_depend_on_the_shape_that_is_drawn(seed: int) -> None:
     noisy = optax.noisy_sgd(0.1, key=jax.random.key(seed))
-    assert scope_of(noisy, tree_of(seed))[0] is Scope.WHOLE
+    assert locality_of(noisy, tree_of(seed))[0] is Locality.GLOBAL
 
 
 def test_clipping_looks_at_everything_even_while_it_does_not_clip(seed: int) -> None:
     clipped = optax.chain(optax.clip_by_global_norm(1e9), optax.adam(0.1))
-    assert scope_of(clipped, tree_of(seed)) == (Scope.WHOLE, "reduce_sum")
+    assert locality_of(clipped, tree_of(seed)) == (Locality.GLOBAL, "reduce_sum")
     with pytest.raises(InputError, match=r"all parameters together .* on 2 servers; use 1 server"):
         shards_of(tree_of(seed), clipped, "ranges", 2)
     for name in PLACEMENTS:
@@ -213,12 +214,15 @@ def test_an_update_is_on_all_servers_or_on_none(seed: int) -> None:
     before = store.pull()
     here, absent = Ticket(0, 0, 0, base=0), Ticket(1, 0, 0, base=0)
     store.hold(here, before.flat)
-    for command in (Commit(1, (Part(here), Part(absent))), Commit(2, (Part(here),))):
+    for command in (
+        Commit(1, (Contribution(here), Contribution(absent))),
+        Commit(2, (Contribution(here),)),
+    ):
         with pytest.raises(RunFailed, match="not all here"):
             store.commit(command)
         assert store.pull() is not None
         np.testing.assert_array_equal(store.pull().flat, before.flat)
-    store.commit(Commit(1, (Part(here),)))
+    store.commit(Commit(1, (Contribution(here),)))
     assert store.pull().version == 1
     moved = jax.tree.map(lambda leaf: 0.9 * leaf, tree_of(seed)) | {"e": tree_of(seed)["e"]}
     np.testing.assert_allclose(store.pull().flat, shards.layout.flatten(moved), rtol=1e-6)
@@ -232,23 +236,30 @@ def test_snapshots_share_memory(seed: int) -> None:
 
 def test_weights_and_rates_of_an_update() -> None:
     one, two = Ticket(0, 0, 0, 0), Ticket(1, 0, 0, 0)
-    assert rates((Part(one, 0.5), Part(two, 0.5))) == (1.0, (0.5, 0.5))
-    assert rates((Part(one, 1.0, 0.25),)) == (0.25, (1.0,))
-    assert rates((Part(one, 1.0, 1.0), Part(two, 1.0, 0.5))) == (0.75, (1 / 0.75, 0.5 / 0.75))
-    assert rates((Part(one, 1.0, 0.0),)) == (0.0, (1.0,))
+    assert rates((Contribution(one, 0.5), Contribution(two, 0.5))) == (1.0, (0.5, 0.5))
+    assert rates((Contribution(one, 1.0, 0.25),)) == (0.25, (1.0,))
+    assert rates((Contribution(one, 1.0, 1.0), Contribution(two, 1.0, 0.5))) == (
+        0.75,
+        (1 / 0.75, 0.5 / 0.75),
+    )
+    assert rates((Contribution(one, 1.0, 0.0),)) == (0.0, (1.0,))
 
 
 def test_a_rate_slows_adam_where_a_scaled_gradient_would_not(seed: int) -> None:
     shards = shards_of(tree_of(seed), optax.adam(0.1), "ranges", 2)
     start = shards.layout.flatten(tree_of(seed))
 
-    def moved(part: Part):
+    def moved(part: Contribution):
         store = Store(shards, start)
         store.hold(part.ticket, shards.layout.flatten(tree_of(seed + 1)))
         store.commit(Commit(1, (part,)))
         return store.pull().flat - start
 
     ticket = Ticket(0, 0, 0, base=0)
-    whole = moved(Part(ticket))
-    np.testing.assert_allclose(moved(Part(ticket, rate=0.25)), whole / 4, rtol=1e-4, atol=1e-7)
-    np.testing.assert_allclose(moved(Part(ticket, weight=0.25)), whole, rtol=1e-4, atol=1e-7)
+    whole = moved(Contribution(ticket))
+    np.testing.assert_allclose(
+        moved(Contribution(ticket, rate=0.25)), whole / 4, rtol=1e-4, atol=1e-7
+    )
+    np.testing.assert_allclose(
+        moved(Contribution(ticket, weight=0.25)), whole, rtol=1e-4, atol=1e-7
+    )

@@ -28,7 +28,7 @@ from distvi.protocol import (
     Event,
     Free,
     GradientArrived,
-    GradientUnusable,
+    GradientNonFinite,
     Ignored,
     Joined,
     Left,
@@ -78,7 +78,7 @@ def committed(answer: tuple[Command, ...]) -> list[int]:
         part.ticket.worker
         for command in answer
         if isinstance(command, Commit)
-        for part in command.parts
+        for part in command.contributions
     ]
 
 
@@ -103,8 +103,8 @@ def test_a_repeated_push_of_a_held_gradient_frees_nothing() -> None:
     [
         (gradient(5), Reason.UNKNOWN_WORKER),
         (gradient(0, incarnation=1), Reason.OTHER_INCARNATION),
-        (gradient(0, sequence=1), Reason.NEVER_ORDERED),
-        (gradient(0, sequence=-1), Reason.NEVER_ORDERED),
+        (gradient(0, sequence=1), Reason.NEVER_REQUESTED),
+        (gradient(0, sequence=-1), Reason.NEVER_REQUESTED),
     ],
 )
 def test_an_unknown_push_is_answered_with_the_reason(push: GradientArrived, reason: Reason) -> None:
@@ -120,11 +120,11 @@ def test_a_gradient_on_another_version_than_was_sent_is_refused() -> None:
 
 
 def test_gradients_may_arrive_in_another_order_than_they_were_ordered() -> None:
-    rules = Rules(asynchronous(orders=2))
+    rules = Rules(asynchronous(in_flight=2))
     state, answers = play(rules, Joined(0), gradient(0, sequence=1), gradient(0, sequence=0))
     assert [type(command) for command in answers[0]] == [SendParameters, SendParameters]
     assert state.version == 2
-    assert state.tally[Status.COMMITTED] == 2
+    assert state.counts[Status.COMMITTED] == 2
 
 
 # Membership
@@ -157,7 +157,7 @@ def test_a_new_incarnation_replaces_a_worker_whose_loss_nobody_reported() -> Non
     assert answers[1] == (SendParameters(0, 1, 0, 0),)
     assert answers[2] == (Ignored(Left(0, 0), Reason.OTHER_INCARNATION),)
     assert answers[3] == (Ignored(late, Reason.OTHER_INCARNATION),)
-    assert state.tally[Status.LOST] == 1
+    assert state.counts[Status.LOST] == 1
 
 
 def test_a_join_that_arrives_after_its_own_loss_brings_nobody_back() -> None:
@@ -178,7 +178,7 @@ def test_a_newcomer_holds_nobody_back_under_ssp() -> None:
 
 
 def test_a_silent_worker_is_dismissed_and_the_others_go_on() -> None:
-    rules = Rules(sync(), patience_s=10.0)
+    rules = Rules(sync(), worker_timeout_s=10.0)
     early, due = (9.0, Alarm()), (10.0, Alarm())
     events = [(0.0, Joined(0)), (0.0, Joined(1)), (1.0, gradient(0)), early, due]
     state, answers = play(rules, *events)
@@ -193,7 +193,7 @@ def test_a_silent_worker_is_dismissed_and_the_others_go_on() -> None:
 
 
 def test_patience_for_an_order_begins_when_the_one_before_is_delivered() -> None:
-    rules = Rules(asynchronous(orders=2), patience_s=10.0)
+    rules = Rules(asynchronous(in_flight=2), worker_timeout_s=10.0)
     state, _ = play(rules, (0.0, Joined(0)), (9.0, gradient(0)), (10.0, Alarm()))
     assert 0 in state.members
     assert state.alarm_s == 19.0
@@ -221,10 +221,10 @@ def test_without_patience_for_idleness_the_run_fails_at_once() -> None:
 
 
 def test_unusable_gradients_in_a_row_end_the_run() -> None:
-    def unusable(sequence: int) -> GradientUnusable:
-        return GradientUnusable(Ticket(0, 0, sequence, 0), "not finite")
+    def unusable(sequence: int) -> GradientNonFinite:
+        return GradientNonFinite(Ticket(0, 0, sequence, 0), "not finite")
 
-    rules = Rules(asynchronous(), unusable_limit=2)
+    rules = Rules(asynchronous(), nonfinite_limit=2)
     state, answers = play(rules, Joined(0), unusable(0))
     assert answers[1][0] == Free(Ticket(0, 0, 0, 0), "unusable: not finite")
     saved, _ = play(rules, gradient(0, 1), unusable(2), state=state)
@@ -261,10 +261,10 @@ def test_what_is_held_or_on_its_way_when_the_run_stops_is_freed() -> None:
     [
         {"updates": 0},
         {"examples": -1},
-        {"patience_s": 0.0},
-        {"unusable_limit": 0},
+        {"worker_timeout_s": 0.0},
+        {"nonfinite_limit": 0},
         {"idle_limit_s": -1.0},
-        {"patience_s": float("nan")},
+        {"worker_timeout_s": float("nan")},
     ],
 )
 def test_limits_that_make_no_sense_are_refused(limit: dict[str, float]) -> None:
@@ -298,7 +298,7 @@ def test_a_state_stays_as_it_was() -> None:
     with pytest.raises(TypeError):
         before.members[0] = before.members[1]  # pyright: ignore[reportIndexIssue]
     with pytest.raises(TypeError):
-        before.tally[Status.HELD] = 1  # pyright: ignore[reportIndexIssue]
+        before.counts[Status.HELD] = 1  # pyright: ignore[reportIndexIssue]
 
 
 @pytest.mark.parametrize("workers", [10, 100])
@@ -416,7 +416,7 @@ def test_a_cancelled_order_that_arrives_all_the_same_is_only_answered() -> None:
     assert Cancel(1, 0, 0) in answers[2]
     assert SendParameters(1, 0, 1, 1) in answers[2]
     assert answers[3] == (Ignored(gradient(1), Reason.DECIDED),)
-    assert state.tally[Status.CANCELLED] == 1
+    assert state.counts[Status.CANCELLED] == 1
 
 
 def test_a_scheme_of_ones_own_may_hold_gradients_over_an_update() -> None:

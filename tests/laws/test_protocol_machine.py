@@ -1,7 +1,7 @@
 """The whole machine under random events: nothing is lost, applied twice, or left waiting.
 
-The test plays the cluster. It keeps its own books of what was ordered and how each order ended, and
-sends what a network may send: joins, losses, gradients in any order, repeated, late, or made up.
+The test plays the cluster. It keeps its own books of what was requested and how each request ended,
+and sends what a network may send: joins, losses, gradients in any order, repeated, late or made up.
 """
 
 from collections.abc import Iterable
@@ -47,7 +47,7 @@ from distvi.protocol import (
     Event,
     Free,
     GradientArrived,
-    GradientUnusable,
+    GradientNonFinite,
     Ignored,
     Joined,
     Left,
@@ -71,7 +71,7 @@ SCHEMES = [
     sync(),
     sync(add),
     asynchronous(),
-    asynchronous(orders=2),
+    asynchronous(in_flight=2),
     backup_workers(3),
     backup_gradients(3),
     backup_gradients(8),
@@ -99,20 +99,24 @@ class Cluster(RuleBasedStateMachine):
 
     @initialize(
         scheme=st.sampled_from(SCHEMES),
-        patience_s=st.sampled_from([None, 3.0]),
+        worker_timeout_s=st.sampled_from([None, 3.0]),
         idle_limit_s=st.sampled_from([None, 20.0]),
         members=st.integers(1, WORKERS),
     )
     def begin(
-        self, scheme: Scheme, patience_s: float | None, idle_limit_s: float | None, members: int
+        self,
+        scheme: Scheme,
+        worker_timeout_s: float | None,
+        idle_limit_s: float | None,
+        members: int,
     ) -> None:
         self.told = Rules(
-            scheme, patience_s=patience_s, idle_limit_s=idle_limit_s, unusable_limit=4
+            scheme, worker_timeout_s=worker_timeout_s, idle_limit_s=idle_limit_s, nonfinite_limit=4
         )
         self.state = initial_state(self.told)
         self.now_s = 0.0
         self.incarnation = dict.fromkeys(range(WORKERS), -1)
-        self.ordered: dict[Key, int] = {}
+        self.requested: dict[Key, int] = {}
         self.arrived: dict[Key, Ticket] = {}
         self.ended: dict[Key, str] = {}
         self.committed: list[Ticket] = []
@@ -143,7 +147,7 @@ class Cluster(RuleBasedStateMachine):
     def deliver(self, choice: int, size: int, wait_s: float) -> None:
         if under_way := self.under_way():
             key = under_way[choice % len(under_way)]
-            ticket = Ticket(*key, base=self.ordered[key], size=size)
+            ticket = Ticket(*key, base=self.requested[key], size=size)
             self.arrived[key] = ticket
             self.now_s += wait_s
             answer = self.send(GradientArrived(ticket))
@@ -160,9 +164,9 @@ class Cluster(RuleBasedStateMachine):
     def deliver_unusable(self, choice: int, wrong_base: bool) -> None:
         if under_way := self.under_way():
             key = under_way[choice % len(under_way)]
-            ticket = Ticket(*key, base=self.ordered[key] - wrong_base)
+            ticket = Ticket(*key, base=self.requested[key] - wrong_base)
             self.arrived[key] = ticket
-            self.send(GradientArrived(ticket) if wrong_base else GradientUnusable(ticket))
+            self.send(GradientArrived(ticket) if wrong_base else GradientNonFinite(ticket))
             assert self.ended[key] == "freed"
 
     @rule(choice=st.integers(0, 10**6))
@@ -178,7 +182,7 @@ class Cluster(RuleBasedStateMachine):
         late = [key for key, end in self.ended.items() if end in ("lost", "cancelled")]
         if late:
             key = late[choice % len(late)]
-            self.send_in_vain(GradientArrived(Ticket(*key, base=self.ordered[key])))
+            self.send_in_vain(GradientArrived(Ticket(*key, base=self.requested[key])))
         else:
             self.let_time_pass(0.1)
 
@@ -209,7 +213,7 @@ class Cluster(RuleBasedStateMachine):
     # The books
 
     def under_way(self) -> list[Key]:
-        return [key for key in self.ordered if key not in self.ended and key not in self.arrived]
+        return [key for key in self.requested if key not in self.ended and key not in self.arrived]
 
     def lose(self, worker: int) -> None:
         present = self.state.members.get(worker)
@@ -219,7 +223,7 @@ class Cluster(RuleBasedStateMachine):
                     self.end(key, "lost")
 
     def end(self, key: Key, how: str) -> None:
-        assert key in self.ordered, f"{key} was never ordered"
+        assert key in self.requested, f"{key} was never requested"
         assert key not in self.ended, f"{key} ends twice: {self.ended.get(key)}, then {how}"
         self.ended[key] = how
 
@@ -252,9 +256,9 @@ class Cluster(RuleBasedStateMachine):
     def book(self, command: Command, version: int, last: bool) -> int:
         match command:
             case SendParameters(worker, incarnation, sequence, sent):
-                assert (worker, incarnation, sequence) not in self.ordered
+                assert (worker, incarnation, sequence) not in self.requested
                 assert sent == version, "not the newest parameters"
-                self.ordered[worker, incarnation, sequence] = sent
+                self.requested[worker, incarnation, sequence] = sent
             case Commit(made, parts):
                 assert made == version + 1
                 assert parts, "an update of nothing"
@@ -295,12 +299,12 @@ class Cluster(RuleBasedStateMachine):
             key: ticket for key, ticket in self.arrived.items() if key not in self.ended
         }
         computing = [
-            (record.worker, record.incarnation, order.sequence)
+            (record.worker, record.incarnation, request.sequence)
             for record in self.state.members.values()
-            for order in record.orders
+            for request in record.requests
         ]
         assert sorted(computing) == sorted(self.under_way())
-        assert self.state.tally == {
+        assert self.state.counts == {
             Status.COMPUTING: len(computing),
             Status.HELD: len(held),
             Status.COMMITTED: count(self.ended.values(), "committed"),
@@ -315,7 +319,7 @@ class Cluster(RuleBasedStateMachine):
         if not hasattr(self, "state") or self.told.scheme.name == "two barriers":
             return
         if self.state.members and self.state.outcome is None:
-            assert self.state.tally[Status.COMPUTING] > 0
+            assert self.state.counts[Status.COMPUTING] > 0
 
 
 def count(ends: Iterable[str], which: str) -> int:

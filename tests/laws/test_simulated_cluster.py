@@ -37,7 +37,7 @@ from distvi.engines.simulated.settings import (
 )
 from distvi.engines.simulated.timeline import Timeline
 from distvi.engines.simulated.timing import time_rules
-from distvi.engines.timeline import Span, perfetto
+from distvi.engines.trace import Span, perfetto
 from distvi.errors import InputError
 from distvi.protocol import (
     Command,
@@ -51,7 +51,7 @@ from distvi.protocol import (
 )
 
 SCHEMES = [
-    sync(), sync(add), asynchronous(), asynchronous(orders=2), backup_workers(3),
+    sync(), sync(add), asynchronous(), asynchronous(in_flight=2), backup_workers(3),
     backup_gradients(3), ssp(0), ssp(2), softsync(2), k_sync(2), k_batch_sync(2), k_async(2),
     drop_stale_async(1),
 ]  # fmt: skip
@@ -133,7 +133,7 @@ def test_it_knows_which_gradient_arrives_next() -> None:
 
     drive(Rules(asynchronous(), updates=30), run, observers=(look,))
     assert len(arrived) == 30
-    assert expected[:-1] == arrived[1:]  # nobody is so fast as to overtake with a new order
+    assert expected[:-1] == arrived[1:]  # nobody is so fast as to overtake with a new request
 
 
 def test_a_cluster_that_loses_all_workers_ends_with_the_reason() -> None:
@@ -175,7 +175,8 @@ def test_the_same_seed_repeats_the_run_and_another_does_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "lanes"), [(k_sync(2), 1), (asynchronous(orders=2), 2), (asynchronous(orders=3), 3)]
+    ("scheme", "lanes"),
+    [(k_sync(2), 1), (asynchronous(in_flight=2), 2), (asynchronous(in_flight=3), 3)],
 )
 def test_a_timeline_has_no_overlap_on_a_track(scheme: Scheme, lanes: int) -> None:
     timeline = Timeline()
@@ -209,7 +210,7 @@ def test_a_timeline_is_a_file_for_perfetto() -> None:
     assert len({(event["pid"], event["tid"]) for event in shown}) == 3
     names = [event["args"].get("name") for event in events if event["ph"] == "M"]
     assert [name for name in names if name] == [
-        "workers", "servers", "worker 0", "server 0", "worker 0, order 2"
+        "workers", "servers", "worker 0", "server 0", "worker 0, request 2"
     ]  # fmt: skip
 
 

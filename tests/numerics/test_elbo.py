@@ -235,7 +235,9 @@ def train(model: DeepGP, batch: Batch, key: jax.Array, updates: int) -> Any:
         params, state = carry
         step_key = jax.random.fold_in(key, update)
         gradients = jax.grad(model.neg_elbo)(params, batch, step_key, batch.x.shape[0])
-        held = jax.tree.map(lambda g, until: g * (until == 0), gradients, model.hold_until(params))
+        held = jax.tree.map(
+            lambda g, until: g * (until == 0), gradients, model.freeze_until(params)
+        )
         changes, state = optimizer.update(held, state)
         return (optax.apply_updates(params, changes), state), None
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, root_mean_squared_error
 
-from distvi.metrics import (
+from distvi.evaluation.metrics import (
     INTERVALS,
     QUANTILES,
     ClassificationMetrics,

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from distvi.progress import Audience, Progress, Silent
-from tests.progress.scene import METRICS, Bare
+from distvi.progress import Callbacks, Progress, Silent
+from tests.progress.fake_engines import METRICS, Bare
 
 
 class Diary(Silent):
@@ -31,7 +31,7 @@ class Diary(Silent):
 def test_everybody_hears_everything_in_order() -> None:
     entries: list[tuple[Any, ...]] = []
     told = [
-        ("watching", Bare()),
+        ("attached", Bare()),
         ("started", Path("run"), 0, 9),
         ("reported", 1, 2.0, 3.0),
         ("tested", 1, METRICS),
@@ -40,7 +40,7 @@ def test_everybody_hears_everything_in_order() -> None:
     ]
     methods = [name for name in vars(Progress) if not name.startswith("_")]
     assert methods == [name for name, *_ in told]
-    with Audience(Diary("first", entries), Diary("second", entries)) as audience:
+    with Callbacks(Diary("first", entries), Diary("second", entries)) as audience:
         for name, *arguments in told:
             getattr(audience, name)(*arguments)
     heard = [(who, *entry) for entry in told for who in ("first", "second")]
@@ -55,7 +55,7 @@ def test_everybody_hears_everything_in_order() -> None:
 
 def test_an_exception_reaches_everybody_and_goes_on() -> None:
     entries: list[tuple[Any, ...]] = []
-    with pytest.raises(KeyError), Audience(Diary("first", entries), Diary("second", entries)):
+    with pytest.raises(KeyError), Callbacks(Diary("first", entries), Diary("second", entries)):
         raise KeyError
     assert entries[2:] == [("second", "exit", KeyError), ("first", "exit", KeyError)]
 
@@ -66,6 +66,6 @@ def test_whoever_has_entered_leaves_if_the_next_cannot_enter() -> None:
             raise OSError("no")
 
     entries: list[tuple[Any, ...]] = []
-    with pytest.raises(OSError, match="no"), Audience(Diary("first", entries), Late()):
+    with pytest.raises(OSError, match="no"), Callbacks(Diary("first", entries), Late()):
         pass
     assert entries == [("first", "enter"), ("first", "exit", OSError)]

@@ -10,10 +10,10 @@ from distvi.dashboard import Dashboard, dashboard
 from distvi.dashboard.curve import MOST_POINTS
 from distvi.dashboard.dashboard import FRESH_S, MOST_MESSAGES
 from distvi.dashboard.state import MOST_ROWS, MOST_SPANS, MOST_SPANS_EACH
-from distvi.engines.timeline import Span
+from distvi.engines.trace import Span
 from distvi.errors import InputError
 from distvi.runs.folder import Run
-from tests.progress.scene import METRICS, Bare, Scene, run_folder
+from tests.progress.fake_engines import METRICS, Bare, Scene, run_folder
 
 
 class Clock:
@@ -34,7 +34,7 @@ def clock() -> Clock:
 def board(clock: Clock, tmp_path: Path) -> Dashboard:
     """A run at update 612 of 1000."""
     board = Dashboard(clock=clock)
-    board.watching(Scene())
+    board.attached(Scene())
     board.started(run_folder(tmp_path / "digits-0001"), 0, 1000)
     return board
 
@@ -82,7 +82,7 @@ def test_before_the_run_has_begun(clock: Clock) -> None:
 
 
 def test_an_engine_without_processes(board: Dashboard) -> None:
-    board.watching(Bare())
+    board.attached(Bare())
     said = state(board)
     assert said["processes"] is None
     assert said["measured"]["staleness"] == {}
@@ -97,7 +97,7 @@ def test_numbers_that_are_not_finite_are_null(board: Dashboard) -> None:
 
 def test_it_stays_small_however_long_and_wide_the_run(board: Dashboard, clock: Clock) -> None:
     engine = Scene(workers=300, servers=100, gradients=100)
-    board.watching(engine)
+    board.attached(engine)
     for update in range(20_000):
         board.reported(update, 1.2345678901234567, update * 0.1234567890123)
         board.tested(update, METRICS)
@@ -119,7 +119,7 @@ def test_spans_are_the_newest(board: Dashboard) -> None:
     engine = Scene(workers=1, servers=1)
     spans = tuple(Span("worker", 0, "compute", at, at + 0.5, at) for at in range(2 * MOST_SPANS))
     engine.now = engine.now._replace(spans=spans)
-    board.watching(engine)
+    board.attached(engine)
     told = state(board)["processes"]["spans"]
     assert [end_s for *_, end_s in told] == list(range(2 * MOST_SPANS_EACH))
 
@@ -136,7 +136,7 @@ def test_the_time_left_is_told_at_the_pace_since_the_first_look(
     board: Dashboard, clock: Clock
 ) -> None:
     engine = Scene()
-    board.watching(engine)
+    board.attached(engine)
     engine.update = 0
     clock.now_s += 60  # programs are compiled
     assert state(board)["left_s"] is None
@@ -158,7 +158,7 @@ def test_a_run_that_goes_on_shows_its_curves_so_far(clock: Clock, tmp_path: Path
     rows[1] |= {"test_error_rate": 0.5, "test_mnll": 1.5}
     Run(path).write_metrics(rows)
     board = Dashboard(clock=clock)
-    board.watching(Bare())
+    board.attached(Bare())
     board.started(path, 10, 20)
     said = state(board)
     assert [point["update"] for point in said["training"]] == [5, 10]
@@ -183,7 +183,7 @@ def test_an_open_page_sees_how_the_run_ended(
 ) -> None:
     engine = Scene()
     engine.update = update
-    board.watching(engine)
+    board.attached(engine)
     looks = []
     monkeypatch.setattr(dashboard.time, "sleep", lambda _: looks.append(state(board)))
     board.__enter__()

@@ -8,13 +8,13 @@ import pytest
 from rich.console import Console
 
 from distvi.progress import Live
-from tests.progress.scene import METRICS, Bare, Scene
+from tests.progress.fake_engines import METRICS, Bare, Scene
 
 
 def live(engine: Bare, width: int = 80) -> tuple[Live, Console]:
     console = Console(file=io.StringIO(), record=True, width=width, force_terminal=True)
     view = Live(console)
-    view.watching(engine)
+    view.attached(engine)
     view.started(Path("runs/digits-0001"), 0, 1000)
     view.reported(600, 1.2345, 3.0)
     view.tested(600, METRICS)

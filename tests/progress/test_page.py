@@ -15,9 +15,9 @@ from distvi import api
 from distvi.dashboard import Dashboard
 from distvi.engines import Engine
 from distvi.engines.local import LocalEngine
-from distvi.progress import Audience, Silent
-from tests.progress.scene import METRICS, Bare, Scene, run_folder
-from tests.tiny import MODEL, UPDATES, write_table
+from distvi.progress import Callbacks, Silent
+from tests.progress.fake_engines import METRICS, Bare, Scene, run_folder
+from tests.small_run import MODEL, UPDATES, write_table
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LOOK_MS = 2500  # of the page's own time: a few polls
@@ -60,7 +60,7 @@ def words(page: str) -> str:
 def drawn(engine: Engine, folder: Path, look: Look) -> tuple[str, str]:
     """The page of a run that stands at update 612 of 1000, and its words."""
     with Dashboard() as board:
-        board.watching(engine)
+        board.attached(engine)
         board.started(run_folder(folder), 0, 1000)
         board.reported(300, 1.5, 1.5)
         board.reported(600, 1.2345, 3.0)
@@ -123,7 +123,7 @@ class Visits(Silent):
     def __init__(self, visits: dict[int, Callable[[LocalEngine], None]]) -> None:
         self._visits, self.warnings = visits, []
 
-    def watching(self, engine: Engine) -> None:
+    def attached(self, engine: Engine) -> None:
         assert isinstance(engine, LocalEngine)
         self._engine = engine
 
@@ -140,13 +140,13 @@ def test_a_run_in_progress_whose_worker_is_replaced(tmp_path: Path, look: Look) 
     board = Dashboard()
     visits = Visits(
         {
-            3: lambda engine: os.kill(engine.snapshot().workers[0].process, signal.SIGKILL),
+            3: lambda engine: os.kill(engine.status().workers[0].process, signal.SIGKILL),
             UPDATES - 1: lambda engine: pages.append(look(board.url)),
         }
     )
     api.train(
         write_table(tmp_path / "numbers.csv"), target="y", out=tmp_path / "run",
-        progress=Audience(board, visits), model=MODEL, report_every=1, evaluate_every=1,
+        progress=Callbacks(board, visits), model=MODEL, report_every=1, evaluate_every=1,
         engine="local", workers=1, servers=1, scheme="async",
         updates=UPDATES, batch_size=16, seed=3,
     )  # fmt: skip

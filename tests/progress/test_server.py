@@ -13,7 +13,7 @@ import pytest
 from distvi.dashboard import Dashboard
 from distvi.dashboard.server import MOST_CONNECTIONS, Address, PageServer
 from distvi.errors import InputError
-from tests.progress.scene import Scene, run_folder
+from tests.progress.fake_engines import Scene, run_folder
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashboard
     monkeypatch.setattr("distvi.dashboard.dashboard.LAST_LOOK_S", 0.0)
     threads = threading.enumerate()
     with Dashboard() as board:
-        board.watching(Scene())
+        board.attached(Scene())
         board.started(run_folder(tmp_path / "run"), 0, 1000)
         yield board
     assert threading.enumerate() == threads

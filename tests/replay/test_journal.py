@@ -13,7 +13,7 @@ from distvi.protocol import (
     Entry,
     Event,
     GradientArrived,
-    GradientUnusable,
+    GradientNonFinite,
     Joined,
     Left,
     Outcome,
@@ -73,19 +73,19 @@ def _consequence(command: Command, now_s: float, draw: random.Random) -> tuple[f
         return now_s, Joined(command.worker, command.incarnation + 1)
     if not isinstance(command, SendParameters):
         return now_s, None
-    order = (command.worker, command.incarnation, command.sequence, command.version)
+    request = (command.worker, command.incarnation, command.sequence, command.version)
     after_s, fate = now_s + draw.lognormvariate(0, 1), draw.random()
     if fate < 0.05:
         return after_s, Left(command.worker, command.incarnation)
     if fate < 0.1:
-        return after_s, GradientUnusable(Ticket(*order, size=5))
-    return after_s, GradientArrived(Ticket(*order, size=5))
+        return after_s, GradientNonFinite(Ticket(*request, size=5))
+    return after_s, GradientArrived(Ticket(*request, size=5))
 
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_a_journal_replays_to_identical_commands(name: str, seed: int) -> None:
     scheme = scheme_named(name, workers=4, settings=SETTINGS.get(name, {}))
-    rules = Rules(scheme, updates=60, patience_s=3.0, idle_limit_s=50.0)
+    rules = Rules(scheme, updates=60, worker_timeout_s=3.0, idle_limit_s=50.0)
     entries, answers, last = run_of(rules, seed, events=400)
     assert last.version > 10
     lines = [write_line(entry) for entry in entries]
@@ -107,7 +107,7 @@ def test_a_replay_may_begin_anywhere(seed: int) -> None:
         Joined(3, 1),
         Left(3, 1),
         GradientArrived(Ticket(1, 2, 3, 4, 5)),
-        GradientUnusable(Ticket(1, 2, 3, 4, 5), "∞ in it"),
+        GradientNonFinite(Ticket(1, 2, 3, 4, 5), "∞ in it"),
         Alarm(),
         StopRequested("early stopping", Outcome.DONE),
     ],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distvi.aggregation import names
+from distvi.aggregation import registry
 from distvi.protocol import life_diagram
 
 ROOT = Path(__file__).parents[2]
@@ -18,9 +18,9 @@ def test_the_diagram_is_drawn_from_the_code() -> None:
 
 def test_the_files_it_names_exist() -> None:
     page = (ROOT / "docs/life-of-a-gradient.md").read_text(encoding="utf-8")
-    names = {word for word in page.split("`") if word.endswith(".py")}
-    assert len(names) > 10
-    for name in names:
+    registry = {word for word in page.split("`") if word.endswith(".py")}
+    assert len(registry) > 10
+    for name in registry:
         places = (ROOT / name, ROOT / "src/distvi" / name)
         assert any(place.is_file() for place in places), name
 
@@ -34,5 +34,5 @@ def test_its_scheme_of_ones_own_trains(
     try:
         exec(compile(block.replace("updates=200", "updates=3"), "life", "exec"), {})
     finally:
-        names._KNOWN.pop("patient", None)
+        registry._KNOWN.pop("patient", None)
     assert capsys.readouterr().out.startswith("patient(n=3)")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from distvi import api
-from tests.tiny import MODEL, write_table
+from tests.small_run import MODEL, write_table
 
 UPDATES = 200
 EVERY = {"evaluate_every": 20, "checkpoint_every": 30}

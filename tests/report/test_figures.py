@@ -7,7 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from distvi.metrics import ClassificationMetrics, Intervals, Reliability
+from distvi.evaluation.metrics import ClassificationMetrics, Intervals, Reliability
 from distvi.report.figures import run_figure
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 
-from distvi.aggregation import Scheme, asynchronous, check_progress, softsync, sync
+from distvi.aggregation import Scheme, asynchronous, check_liveness, softsync, sync
 from distvi.engines.simulated.cluster import Cluster
 from distvi.engines.simulated.settings import ClusterSettings, cluster_of
 from distvi.engines.simulated.timing import Timing, time_rules
@@ -38,7 +38,7 @@ def timing(
     gradients: int,
     part_bytes: tuple[int, ...] = (4,),
 ) -> Timing:
-    updates = gradients // check_progress(scheme, workers)
+    updates = gradients // check_liveness(scheme, workers)
     return time_rules(
         Rules(scheme, updates=updates), Cluster(settings, workers, part_bytes, batch_size=1)
     )

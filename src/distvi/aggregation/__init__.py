@@ -4,9 +4,9 @@ Aggregation is to gradients what ``optax.chain`` is to updates: small stages, cl
 ``chain``.
 """
 
-from distvi.aggregation.names import COMBINES, RATES, SCHEMES, register, scheme_named
+from distvi.aggregation.liveness import check_liveness
 from distvi.aggregation.pacing import after_own_update, at_once, bounded_lead, tokens
-from distvi.aggregation.progress import check_progress
+from distvi.aggregation.registry import COMBINES, RATES, SCHEMES, register, scheme_named
 from distvi.aggregation.schemes import (
     asynchronous,
     backup_gradients,
@@ -54,7 +54,7 @@ __all__ = [
     "backup_workers",
     "bounded_lead",
     "chain",
-    "check_progress",
+    "check_liveness",
     "collect",
     "drop_stale",
     "drop_stale_async",

@@ -1,22 +1,22 @@
 """The pacing rules: which worker may start on the newest version, and which has to wait."""
 
 from distvi.errors import InputError
-from distvi.protocol import Pacing, View, Worker
+from distvi.protocol import Member, Pacing, View
 
 
-def at_once(orders: int = 1) -> Pacing:
+def at_once(in_flight: int = 1) -> Pacing:
     """Nobody waits: a worker that delivered a gradient starts on whatever is newest.
 
     Args:
-        orders: Orders a worker may have at a time; 2 sends it its next parameters while it still
-            computes.
+        in_flight: Requests a worker may have at a time; 2 sends it its next parameters while
+            it still computes.
 
     Raises:
-        InputError: ``orders`` is below 1.
+        InputError: ``in_flight`` is below 1.
     """
-    if orders < 1:
-        raise InputError(f"at_once: orders is {orders}; a worker needs at least 1")
-    return Pacing(may_start=lambda worker, view: True, orders=orders)
+    if in_flight < 1:
+        raise InputError(f"at_once: in_flight is {in_flight}; a worker needs at least 1")
+    return Pacing(may_start=lambda worker, view: True, in_flight=in_flight)
 
 
 def after_own_update() -> Pacing:
@@ -64,7 +64,7 @@ def tokens(number: int) -> Pacing:
     def left(view: View) -> bool:
         return view.at_newest < max(len(view.members), number)
 
-    def may_start(worker: Worker, view: View) -> bool:
+    def may_start(worker: Member, view: View) -> bool:
         return left(view)
 
     return Pacing(may_start, gate=lambda view: (view.version, left(view)))

@@ -12,7 +12,7 @@ late ones at a lower rate, and nobody more than ten gradients ahead:
     ...     chain(drop_stale(5), collect(3), scale_by_staleness(one_over_tau), average),
     ...     bounded_lead(10),
     ... )
-    >>> check_progress(scheme, workers=4)
+    >>> check_liveness(scheme, workers=4)
     3
 """
 
@@ -43,16 +43,16 @@ def sync(combine: Stage = average) -> Scheme:
     return Scheme("sync", stage, after_own_update())
 
 
-def asynchronous(orders: int = 1) -> Scheme:
+def asynchronous(in_flight: int = 1) -> Scheme:
     """Every gradient is an update as it arrives; nobody waits.
 
     Mean staleness is workers - 1, since at every update all others are computing (Dean et al.
     2012, "Large Scale Distributed Deep Networks"; TensorFlow between graphs).
 
     Args:
-        orders: 2 lets a worker receive parameters while it computes, see ``at_once``.
+        in_flight: 2 lets a worker receive parameters while it computes, see ``at_once``.
     """
-    return Scheme("async", chain(), at_once(orders))
+    return Scheme("async", chain(), at_once(in_flight))
 
 
 def backup_workers(n: int, combine: Stage = average) -> Scheme:
@@ -148,12 +148,12 @@ def k_batch_async(k: int, combine: Stage = average) -> Scheme:
     return Scheme(f"k-batch-async(k={k})", chain(collect(k), combine), at_once())
 
 
-def drop_stale_async(bound: int, orders: int = 1) -> Scheme:
+def drop_stale_async(bound: int, in_flight: int = 1) -> Scheme:
     """Asynchronous, but a gradient more than ``bound`` versions old is refused.
 
     TensorFlow's ``DropStaleGradientOptimizer`` (contrib).
     """
-    return Scheme(f"drop-stale(bound={bound})", chain(drop_stale(bound)), at_once(orders))
+    return Scheme(f"drop-stale(bound={bound})", chain(drop_stale(bound)), at_once(in_flight))
 
 
 def staleness_aware(scheme: Scheme, rate: Callable[[int], float] = one_over_tau) -> Scheme:

@@ -8,7 +8,7 @@ made by ``stage_of``.
 from collections.abc import Callable
 
 from distvi.errors import InputError
-from distvi.protocol import Decision, Lot, Part, Reason, Refusal, Stage, Table, Ticket, View
+from distvi.protocol import Contribution, Decision, Lot, Reason, Refusal, Stage, Table, Ticket, View
 
 
 def chain(*stages: Stage) -> Stage:
@@ -85,7 +85,7 @@ def one_from_each(number: int | None = None) -> Stage:
     if number is not None:
         _at_least("one_from_each: number of workers", number, 1)
 
-    def is_open(contributions: Table[Part], view: View) -> bool:
+    def is_open(contributions: Table[Contribution], view: View) -> bool:
         if number is not None and len(contributions) >= number:
             return True
         # The sets are compared only when the counts allow it, once in an update as a rule.
@@ -93,7 +93,7 @@ def one_from_each(number: int | None = None) -> Stage:
             len(contributions) >= len(view.members) and contributions.keys() >= view.members.keys()
         )
 
-    def step(memory: Table[Part], lot: Lot, view: View) -> Decision:
+    def step(memory: Table[Contribution], lot: Lot, view: View) -> Decision:
         contributions, refused = memory, []
         for part in lot:
             if part.ticket.worker in contributions:

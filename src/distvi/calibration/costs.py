@@ -42,8 +42,8 @@ def fit(
             interference=_interference(observations, interplays),
         )
     transfer_s = typical([turn for each in observations for turn in each.transfers_s])
-    # Three: the gradient's news, the update's order, the bell. The one in the middle keeps the next
-    # update waiting.
+    # Three: the gradient's news, the update's request, the doorbell. The one in the
+    # middle keeps the next update waiting.
     message_s = typical([turn for each in observations for turn in each.messages_s]) / 3
     table = {
         "gradient": _gradient(observations, machine),

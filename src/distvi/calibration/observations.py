@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distvi.engines.timeline import Span
+from distvi.engines.trace import Span
 
 Turns = list[list[float]]
 """Values of each turn that something was observed for."""
@@ -22,14 +22,14 @@ class Arrangement(NamedTuple):
         servers: How many share the parameters.
         batch_size: Examples of a gradient.
         scheme: How they are kept in step: sync or async.
-        orders: That an asynchronous worker has at a time.
+        in_flight: That an asynchronous worker has at a time.
     """
 
     workers: int
     servers: int
     batch_size: int
     scheme: str = "sync"
-    orders: int = 1
+    in_flight: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,15 +15,16 @@ from typing import Any
 
 from distvi.calibration.costs import fit
 from distvi.calibration.observations import Arrangement, Interplay, Observation
-from distvi.config import RunConfig, write_toml
-from distvi.distributed import local_engine, prepare_deployment
+from distvi.config.run import RunConfig
 from distvi.engines.local import LocalEngine
-from distvi.engines.local.crew import cores, gpus
+from distvi.engines.local.environment import cores, gpus
 from distvi.engines.simulated import ClusterSettings
 from distvi.errors import InputError, RunFailed
 from distvi.parameters import layout_of, make_shards, place
-from distvi.runs.files import replace_bytes
-from distvi.setup import Setup, prepare
+from distvi.system.files import replace_bytes
+from distvi.system.settings import write_toml
+from distvi.training.deployment import local_engine, prepare_deployment
+from distvi.training.plan import Setup, prepare
 
 _ROUNDS, _ROUND_S = 5, 0.7
 _WARM_UP = 4  # updates before anything is timed
@@ -103,7 +104,7 @@ def calibrate(config: RunConfig) -> Calibration:
             servers where the optimizer can have that. Its scheme and its length do not matter.
 
     Raises:
-        InputError: see `distvi.setup.prepare`; or another engine, or too few examples.
+        InputError: see `distvi.training.plan.prepare`; or another engine, or too few examples.
         RunFailed: the local engine cannot train on these data with these settings.
     """
     setup = prepare_probes(config)
@@ -212,7 +213,7 @@ def _can_have(setup: Setup, servers: int) -> bool:
     layout, problem = layout_of(shapes), setup.problem(shapes)
     try:
         placement = place(setup.deployment.settings.placement, layout.sizes, servers)
-        make_shards(layout, placement, problem.optimizer, problem.hold_until)
+        make_shards(layout, placement, problem.optimizer, problem.freeze_until)
     except InputError:
         return False
     return True
@@ -239,7 +240,7 @@ def arranged_engine(setup: Setup, params: Any, arrangement: Arrangement) -> Loca
         arrangement: Takes the place of its numbers.
     """
     config, batch_size = setup.config, arrangement.batch_size
-    orders = {"orders": arrangement.orders}
+    orders = {"in_flight": arrangement.in_flight}
     engine = config.engine.model_copy(
         update={
             "workers": arrangement.workers,

@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from distvi import __version__
 from distvi.errors import DistviError
-from distvi.programs import keep_programs
+from distvi.system.compilation_cache import keep_compiled
 
 app = App(
     name="distvi",
@@ -33,7 +33,7 @@ app.command("distvi.cli.data:app", name="data")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status."""
-    keep_programs()
+    keep_compiled()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -63,7 +63,7 @@ def explain(error: CycloptsError) -> str:
     """What was wrong with the command line."""
     from pydantic import ValidationError
 
-    from distvi.config import describe_invalid
+    from distvi.config.run import describe_invalid
 
     cause = error.__cause__
     if isinstance(cause, ValidationError):

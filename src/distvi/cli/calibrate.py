@@ -5,7 +5,7 @@ from typing import Annotated
 
 from distvi.cli.output import Json, print_json
 from distvi.cli.train import DATA, ENGINE, TRAINING, DataOptions, Parameter, flat
-from distvi.config import EngineSettings, TrainingSettings, resolve
+from distvi.config.run import EngineSettings, TrainingSettings, resolve
 
 _DATASET = "digits"
 

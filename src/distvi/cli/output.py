@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from distvi.runs.files import json_text
+from distvi.system.files import json_text
 
 Json = Annotated[bool, Parameter(name="--json")]
 

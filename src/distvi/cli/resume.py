@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from distvi.cli.audience import DashboardAddress, audience
+from distvi.cli.callbacks import DashboardAddress, audience
 from distvi.cli.output import Json, print_json
 
 

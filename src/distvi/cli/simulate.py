@@ -10,7 +10,7 @@ from distvi.cli.output import Json, print_json
 from distvi.errors import RunFailed
 
 if TYPE_CHECKING:
-    from distvi.simulation import Result, Simulation
+    from distvi.studies.simulation import Result, Simulation
 
 _COLUMNS = (
     "scheme", "workers", "servers", "examples/s", "staleness", "idle", "in", "out", "share",
@@ -37,7 +37,7 @@ def simulate(
     from rich.console import Console
 
     from distvi.runs.folder import check_new
-    from distvi.simulation import plan
+    from distvi.studies.simulation import plan
 
     simulation = plan(spec)
     out = out or Path("simulations") / spec.stem
@@ -83,8 +83,8 @@ def _write(
 
     from distvi.engines.simulated import NO_TIMELINE
     from distvi.report.simulation import scaling_figure, timeline_figure
-    from distvi.runs.files import write_json
-    from distvi.simulation import trace_file
+    from distvi.studies.simulation import trace_file
+    from distvi.system.files import write_json
 
     traces = folder / "traces"
     if trace:

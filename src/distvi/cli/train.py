@@ -5,10 +5,10 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from distvi.cli.audience import DashboardAddress, audience
+from distvi.cli.callbacks import DashboardAddress, audience
 from distvi.cli.model_help import print_model_settings
 from distvi.cli.output import Json, print_json
-from distvi.config import DataSettings, EngineSettings, TrainingSettings, resolve
+from distvi.config.run import DataSettings, EngineSettings, TrainingSettings, resolve
 
 
 class DataOptions(DataSettings):

@@ -42,8 +42,8 @@ class Dashboard(Silent):
         InputError: the address is none, or is taken.
 
     Example:
-        >>> from distvi.progress import Audience, Lines
-        >>> progress = Audience(Lines(), Dashboard())
+        >>> from distvi.progress import Callbacks, Lines
+        >>> progress = Callbacks(Lines(), Dashboard())
         >>> run = distvi.train("digits", progress=progress)  # doctest: +SKIP
     """
 
@@ -97,7 +97,7 @@ class Dashboard(Silent):
                 self._status = "interrupted" if kind is KeyboardInterrupt else "failed"
             self._document_s = _NEVER_S
 
-    def watching(self, engine: Engine) -> None:
+    def attached(self, engine: Engine) -> None:
         """Look at it whenever a browser asks."""
         self._engine = engine
 

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from distvi.engines import Engine
-from distvi.engines.timeline import Span
+from distvi.engines.trace import Span
 from distvi.progress import Watchable
 
 MOST_ROWS = 64
@@ -18,7 +18,7 @@ MOST_SPANS, MOST_SPANS_EACH = 2000, 200
 
 def measurements(engine: Engine) -> dict[str, Any]:
     """What every engine counts."""
-    measured = engine.measured
+    measured = engine.statistics
     names = ("scheme", "clock", "gradients_used", "gradients_refused", "bytes")
     return {
         **{name: measured[name] for name in names},
@@ -28,13 +28,13 @@ def measurements(engine: Engine) -> dict[str, Any]:
 
 def processes(engine: Watchable) -> dict[str, Any]:
     """What workers and servers do, and did lately."""
-    snapshot = engine.snapshot()
+    status = engine.status()
     return {
-        "workers": [asdict(worker) for worker in snapshot.workers[:MOST_ROWS]],
-        "servers": [asdict(server) for server in snapshot.servers[:MOST_ROWS]],
-        "workers_in_all": len(snapshot.workers),
-        "servers_in_all": len(snapshot.servers),
-        "spans": recent(snapshot.spans, len(snapshot.workers) + len(snapshot.servers)),
+        "workers": [asdict(worker) for worker in status.workers[:MOST_ROWS]],
+        "servers": [asdict(server) for server in status.servers[:MOST_ROWS]],
+        "workers_in_all": len(status.workers),
+        "servers_in_all": len(status.servers),
+        "spans": recent(status.spans, len(status.workers) + len(status.servers)),
     }
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from distvi.engines.timeline import Span
+from distvi.engines.trace import Span
 from distvi.errors import RunFailed
-from distvi.parameters.hold import hold
+from distvi.parameters.freeze import freeze
 from distvi.protocol import Observer
 
 Params = Any
@@ -45,7 +45,7 @@ class Problem(NamedTuple):
             u is made of the entries from ``u * batch_size`` on.
         batch_size: Examples per update.
         key: The run's key; update u draws its noise from ``fold_in(key, u)``.
-        hold_until: For each parameter the number of the first update that may move it; None: all
+        freeze_until: For each parameter the number of the first update that may move it; None: all
             may from the first.
     """
 
@@ -55,12 +55,12 @@ class Problem(NamedTuple):
     indices: Callable[[int, int], Int[np.ndarray, " count"]]
     batch_size: int
     key: Array
-    hold_until: Any = None
+    freeze_until: Any = None
 
     @property
     def held_optimizer(self) -> optax.GradientTransformation:
-        """The optimizer, with parameters held as ``hold_until`` says."""
-        return hold(self.optimizer, self.hold_until)
+        """The optimizer, with parameters held as ``freeze_until`` says."""
+        return freeze(self.optimizer, self.freeze_until)
 
 
 class TrainState(NamedTuple):
@@ -119,7 +119,7 @@ class Engine(Protocol):
 
     @property
     def state(self) -> TrainState:
-        """The state after ``update`` updates; never one that a non-finite ELBO has touched."""
+        """The state after ``update`` updates; never one that a non-finite ELBO has to_ask."""
         ...
 
     @property
@@ -137,12 +137,12 @@ class Engine(Protocol):
         ...
 
     @property
-    def counts(self) -> dict[str, Any]:
+    def counters(self) -> dict[str, Any]:
         """What it has to know to go on counting when it is resumed, for a JSON file."""
         ...
 
     @property
-    def measured(self) -> dict[str, Any]:
+    def statistics(self) -> dict[str, Any]:
         """Its fields of summary.json: gradients, staleness, bytes and which clock it has."""
         ...
 

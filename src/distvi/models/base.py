@@ -33,7 +33,7 @@ class Model(Protocol):
     """A stochastic ELBO and its predictions, as pure functions of the parameters.
 
     Nothing else of distvi knows more of a model than this. A model may also have
-    ``hold_until(params)``: a pytree like ``params`` of update numbers before which each parameter
+    ``freeze_until(params)``: a pytree like ``params`` of update numbers before which each parameter
     keeps its initial value.
     """
 

@@ -140,7 +140,7 @@ class DeepGP(SampledModel):
                 total += kl_to_separable_normal(mean, log_var, row_log_sd, column_log_sd)
         return total
 
-    def hold_until(self, params: Params) -> Params:
+    def freeze_until(self, params: Params) -> Params:
         """Number of updates for which each parameter keeps its initial value."""
 
         def updates(path: tuple[Any, ...], _: object) -> int:

@@ -6,8 +6,6 @@
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -16,17 +14,15 @@ from pydantic import (
     model_validator,
 )
 
+from distvi.system.settings import Settings
+
 KernelName = Literal["rbf", "matern12", "matern32", "matern52", "arccos0", "arccos1", "arccos2"]
 LikelihoodName = Literal["auto", "gaussian", "student_t", "bernoulli", "categorical", "poisson"]
 OmegaTreatment = Literal["prior_fixed", "var_fixed", "var_resampled"]
 EstimatorName = Literal["local", "weights"]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
+class _Settings(Settings):
     likelihood: LikelihoodName = "auto"
     """Observation model; ``auto`` follows from the task."""
 

@@ -13,7 +13,7 @@ PARAMETER_BYTES = 4
 _LINE = 64 // PARAMETER_BYTES
 
 
-class Span(NamedTuple):
+class Slice(NamedTuple):
     """Neighbouring entries of one tensor.
 
     Attributes:
@@ -33,16 +33,16 @@ class Placement:
 
     Attributes:
         name: A key of ``PLACEMENTS``.
-        parts: For each server its spans, in the layout's order.
+        shards: For each server its slices, in the layout's order.
     """
 
     name: str
-    parts: tuple[tuple[Span, ...], ...]
+    shards: tuple[tuple[Slice, ...], ...]
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Parameters on each server."""
-        return tuple(sum(span.stop - span.start for span in part) for part in self.parts)
+        return tuple(sum(slice_.stop - slice_.start for slice_ in part) for part in self.shards)
 
     @property
     def bytes(self) -> tuple[int, ...]:
@@ -66,13 +66,13 @@ def ranges(tensor_sizes: Sequence[int], servers: int) -> Placement:
     cuts = [total * server // servers // line * line for server in range(servers)] + [total]
     parts = []
     for first, last in pairwise(cuts):
-        spans, start = [], 0
+        slices, start = [], 0
         for tensor, size in enumerate(tensor_sizes):
             begin, end = max(first - start, 0), min(last - start, size)
             if begin < end:
-                spans.append(Span(tensor, begin, end))
+                slices.append(Slice(tensor, begin, end))
             start += size
-        parts.append(tuple(spans))
+        parts.append(tuple(slices))
     return Placement("ranges", tuple(parts))
 
 
@@ -135,9 +135,9 @@ def place(name: str, tensor_sizes: Sequence[int], servers: int) -> Placement:
 def _whole_tensors(
     name: str, tensor_sizes: Sequence[int], servers: int, owners: Sequence[int]
 ) -> Placement:
-    spans = [Span(tensor, 0, size) for tensor, size in enumerate(tensor_sizes)]
+    slices = [Slice(tensor, 0, size) for tensor, size in enumerate(tensor_sizes)]
     parts = [
-        tuple(span for span, owner in zip(spans, owners, strict=True) if owner == server)
+        tuple(slice_ for slice_, owner in zip(slices, owners, strict=True) if owner == server)
         for server in range(servers)
     ]
     return Placement(name, tuple(parts))

@@ -18,10 +18,10 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from distvi.errors import InputError
-from distvi.parameters.hold import held, hold
+from distvi.parameters.freeze import freeze, frozen
 from distvi.parameters.layout import Layout, Tensor
-from distvi.parameters.placement import Placement, Span, place
-from distvi.parameters.scope import Scope, scope_of
+from distvi.parameters.locality import Locality, locality_of
+from distvi.parameters.placement import Placement, Slice, place
 
 Flat = Float[Array, " size"]
 OptStates = tuple[optax.OptState, ...]
@@ -50,21 +50,21 @@ class Shard:
 
     Attributes:
         layout: Of all parameters.
-        spans: What this server holds.
+        slices: What this server holds.
         optimizer: Works on what `take` gives.
         by_entry: Whether it works entry by entry, so that tensors need not be kept apart.
     """
 
     layout: Layout
-    spans: tuple[Span, ...]
+    slices: tuple[Slice, ...]
     optimizer: optax.GradientTransformation
     by_entry: bool = False
 
     @cached_property
     def _ends(self) -> list[tuple[int, int]]:
-        """Where each span lies in the flat vector."""
-        starts = [self.layout.tensors[span.tensor].start for span in self.spans]
-        return [(at + s.start, at + s.stop) for at, s in zip(starts, self.spans, strict=True)]
+        """Where each slice_ lies in the flat vector."""
+        starts = [self.layout.tensors[slice_.tensor].start for slice_ in self.slices]
+        return [(at + s.start, at + s.stop) for at, s in zip(starts, self.slices, strict=True)]
 
     @cached_property
     def _runs(self) -> list[tuple[int, int]]:
@@ -109,7 +109,7 @@ class Shard:
         def join(runs: Any) -> Any:
             if not isinstance(runs, Runs):
                 return next(leaves)
-            joined = np.concatenate([next(leaves).ravel() for _ in self.spans])
+            joined = np.concatenate([next(leaves).ravel() for _ in self.slices])
             cuts = np.cumsum([run.size for run in runs])[:-1]
             return Runs(np.split(joined, cuts))
 
@@ -117,9 +117,9 @@ class Shard:
 
     def _tree(self, pieces: Sequence[Array | np.ndarray]) -> PyTree:
         leaves: list[Array | np.ndarray | None] = [None] * len(self.layout.tensors)
-        for span, piece in zip(self.spans, pieces, strict=True):
-            tensor = self.layout.tensors[span.tensor]
-            leaves[span.tensor] = piece.reshape(tensor.shape) if _whole(tensor, span) else piece
+        for slice_, piece in zip(self.slices, pieces, strict=True):
+            tensor = self.layout.tensors[slice_.tensor]
+            leaves[slice_.tensor] = piece.reshape(tensor.shape) if _whole(tensor, slice_) else piece
         return self.layout.structure.unflatten(leaves)
 
     def apply(
@@ -235,7 +235,7 @@ def make_shards(
     layout: Layout,
     placement: Placement,
     optimizer: optax.GradientTransformation,
-    hold_until: PyTree[int] | None = None,
+    freeze_until: PyTree[int] | None = None,
 ) -> Shards:
     """The servers of a placement.
 
@@ -243,7 +243,7 @@ def make_shards(
         layout: Of the parameters.
         placement: Who holds what.
         optimizer: Without hold.
-        hold_until: See `distvi.parameters.hold.hold`.
+        freeze_until: See `distvi.parameters.freeze.freeze`.
 
     Raises:
         InputError: the optimizer would give other parameters than unsharded: it looks at whole
@@ -251,35 +251,35 @@ def make_shards(
             several servers.
     """
     params = jax.eval_shape(layout.unflatten, _shape(layout))
-    scope, cause = scope_of(optimizer, params)
+    scope, cause = locality_of(optimizer, params)
     _check_scope(layout, placement, scope, cause)
-    whole = hold(optimizer, hold_until)
+    whole = freeze(optimizer, freeze_until)
     if whole is optimizer:
-        by_entry = scope is Scope.ENTRY
-        each = tuple(Shard(layout, spans, optimizer, by_entry) for spans in placement.parts)
+        by_entry = scope is Locality.ELEMENTWISE
+        each = tuple(Shard(layout, slices, optimizer, by_entry) for slices in placement.shards)
         return Shards(layout, placement, whole, each)
-    until = layout.structure.flatten_up_to(hold_until)
+    until = layout.structure.flatten_up_to(freeze_until)
 
-    def own(spans: tuple[Span, ...]) -> optax.GradientTransformation:
-        here = {span.tensor for span in spans}
+    def own(slices: tuple[Slice, ...]) -> optax.GradientTransformation:
+        here = {slice_.tensor for slice_ in slices}
         tree = [first if number in here else None for number, first in enumerate(until)]
-        return held(optimizer, layout.structure.unflatten(tree))
+        return frozen(optimizer, layout.structure.unflatten(tree))
 
-    each = tuple(Shard(layout, spans, own(spans)) for spans in placement.parts)
+    each = tuple(Shard(layout, slices, own(slices)) for slices in placement.shards)
     return Shards(layout, placement, whole, each)
 
 
-def _check_scope(layout: Layout, placement: Placement, scope: Scope, cause: str) -> None:
-    servers = len(placement.parts)
-    if scope is Scope.WHOLE and servers > 1:
+def _check_scope(layout: Layout, placement: Placement, scope: Locality, cause: str) -> None:
+    servers = len(placement.shards)
+    if scope is Locality.GLOBAL and servers > 1:
         raise InputError(
             f"the optimizer needs all parameters together (its computation has {cause} across "
             f"tensors, or draws noise), but they are on {servers} servers; use 1 server, or an "
             "optimizer that works entry by entry, such as adam"
         )
-    spans = (span for part in placement.parts for span in part)
-    cut = next((s for s in spans if not _whole(layout.tensors[s.tensor], s)), None)
-    if scope is Scope.TENSOR and cut is not None:
+    slices = (slice_ for part in placement.shards for slice_ in part)
+    cut = next((s for s in slices if not _whole(layout.tensors[s.tensor], s)), None)
+    if scope is Locality.PER_TENSOR and cut is not None:
         raise InputError(
             f"the optimizer needs whole matrices (its computation has {cause}), but placement "
             f"'{placement.name}' on {servers} servers cuts {layout.tensors[cut.tensor].name}; "
@@ -287,8 +287,8 @@ def _check_scope(layout: Layout, placement: Placement, scope: Scope, cause: str)
         )
 
 
-def _whole(tensor: Tensor, span: Span) -> bool:
-    return span.stop - span.start == tensor.stop - tensor.start
+def _whole(tensor: Tensor, slice_: Slice) -> bool:
+    return slice_.stop - slice_.start == tensor.stop - tensor.start
 
 
 def _shape(layout: Layout) -> jax.ShapeDtypeStruct:

@@ -13,13 +13,13 @@ from distvi.errors import RunFailed
 from distvi.parameters.shards import Flat, OptStates, Shards
 from distvi.protocol import Commit, Lot, Ticket
 
-Key = tuple[int, int, int]
+TicketId = tuple[int, int, int]
 
 _AT_ONCE = 8
 """Gradients that are summed in one pass; each number of them is a program of its own."""
 
 
-class Snapshot(NamedTuple):
+class ParameterVersion(NamedTuple):
     """The parameters of one version; workers of the same version share its memory."""
 
     version: int
@@ -47,7 +47,7 @@ class Store:
         self._joined = shards = shards.joined
         states = jax.jit(shards.init)(flat) if opt_state is None else _scattered(shards, opt_state)
         self._version, self._flat, self._opt_states = version, flat, states
-        self._held: dict[Key, Flat] = {}
+        self._held: dict[TicketId, Flat] = {}
         self._apply = jax.jit(shards.apply, donate_argnums=1)
 
     @property
@@ -66,9 +66,9 @@ class Store:
         copied = jax.tree.map(np.array, self._opt_states)  # the next update uses its own up
         return self._joined.gather(copied)
 
-    def pull(self) -> Snapshot:
+    def pull(self) -> ParameterVersion:
         """The newest parameters, all of one version."""
-        return Snapshot(self._version, self._flat)
+        return ParameterVersion(self._version, self._flat)
 
     def hold(self, ticket: Ticket, gradient: Flat) -> None:
         """Keep a gradient until it is committed or dropped."""
@@ -85,14 +85,18 @@ class Store:
             RunFailed: the command is not for the next version, or names a gradient that is not
                 here; nothing has changed.
         """
-        missing = [part.ticket for part in command.parts if part.ticket.key not in self._held]
+        missing = [
+            part.ticket for part in command.contributions if part.ticket.key not in self._held
+        ]
         if command.version != self._version + 1 or missing:
             raise RunFailed(
                 f"update {command.version} does not follow version {self._version}, or its "
                 f"gradients are not all here: {missing}"
             )
-        rate, factors = rates(command.parts)
-        gradient = _sum([self._held.pop(part.ticket.key) for part in command.parts], factors)
+        rate, factors = rates(command.contributions)
+        gradient = _sum(
+            [self._held.pop(part.ticket.key) for part in command.contributions], factors
+        )
         self._flat, self._opt_states = self._apply(self._flat, self._opt_states, gradient, rate)
         self._version = command.version
 

@@ -2,13 +2,13 @@
 
 import sys
 
-from distvi.progress.base import Audience, Progress, Silent, Watchable
+from distvi.progress.base import Callbacks, Progress, Silent, Watchable
 from distvi.progress.lines import Lines
 from distvi.progress.live import Live
 from distvi.progress.words import brief
 
 __all__ = [
-    "Audience",
+    "Callbacks",
     "Lines",
     "Live",
     "Progress",

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from distvi.engines import Engine
-from distvi.engines.local.watch import Snapshot
+from distvi.engines.status import EngineStatus
 
 
 @runtime_checkable
 class Watchable(Protocol):
     """An engine whose workers and servers can be looked at from any thread while it trains."""
 
-    def snapshot(self) -> Snapshot:
+    def status(self) -> EngineStatus:
         """What they do at this moment, and did lately."""
         ...
 
@@ -27,7 +27,7 @@ class Progress(Protocol):
 
     def __exit__(self, *exception: object) -> None: ...
 
-    def watching(self, engine: Engine) -> None:
+    def attached(self, engine: Engine) -> None:
         """Here is what trains; one that is `Watchable` may be asked at any time until the exit."""
 
     def started(self, run: Path, update: int, updates: int) -> None:
@@ -60,7 +60,7 @@ class Silent(Progress):
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-class Audience(Progress):
+class Callbacks(Progress):
     """Several who are told, in this order.
 
     Args:
@@ -70,7 +70,7 @@ class Audience(Progress):
     def __init__(self, *members: Progress) -> None:
         self.members = members
 
-    def __enter__(self) -> "Audience":
+    def __enter__(self) -> "Callbacks":
         with ExitStack() as stack:
             for member in self.members:
                 stack.enter_context(member)
@@ -80,10 +80,10 @@ class Audience(Progress):
     def __exit__(self, *exception: Any) -> None:
         self._contexts.__exit__(*exception)
 
-    def watching(self, engine: Engine) -> None:
+    def attached(self, engine: Engine) -> None:
         """Tell all."""
         for member in self.members:
-            member.watching(engine)
+            member.attached(engine)
 
     def started(self, run: Path, update: int, updates: int) -> None:
         """Tell all."""

@@ -57,13 +57,13 @@ class Live(Silent):
             return self._bar
         if self._bar.tasks:
             self._bar.update(self._task, completed=engine.update)
-        snapshot = engine.snapshot()
+        status = engine.status()
         if self._is_over:
-            for process in (*snapshot.workers, *snapshot.servers):
+            for process in (*status.workers, *status.servers):
                 process.state = "ended"
-        return Group(process_table(snapshot), *map(_numbers, self._bar.tasks), self._bar)
+        return Group(process_table(status), *map(_numbers, self._bar.tasks), self._bar)
 
-    def watching(self, engine: Engine) -> None:
+    def attached(self, engine: Engine) -> None:
         """Look at it with every refresh; beside many lines the numbers have one of their own."""
         self._engine = engine
         if isinstance(engine, Watchable):

@@ -8,7 +8,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from distvi.engines.local.watch import ServerNow, Snapshot, WorkerNow
+from distvi.engines.status import EngineStatus, ServerStatus, WorkerStatus
 
 MOST_WORKERS, MOST_SERVERS = 7, 4
 """Lines for each; of more processes, the rest share the last line."""
@@ -26,7 +26,7 @@ _LOOKS = {
 Row = tuple[str | Text, ...]
 
 
-def process_table(snapshot: Snapshot) -> Table:
+def process_table(status: EngineStatus) -> Table:
     """A line per process, within 80 columns: its state, what it has done, how often replaced."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, min_width=10)  # widths at which nothing moves sideways
@@ -35,9 +35,9 @@ def process_table(snapshot: Snapshot) -> Table:
     table.add_column(no_wrap=True, min_width=9)
     table.add_column(no_wrap=True, min_width=14)
     table.add_column(no_wrap=True)
-    for row in _rows("worker", snapshot.workers, MOST_WORKERS, _of_workers):
+    for row in _rows("worker", status.workers, MOST_WORKERS, _of_workers):
         table.add_row(*row)
-    for row in _rows("server", snapshot.servers, MOST_SERVERS, _of_servers):
+    for row in _rows("server", status.servers, MOST_SERVERS, _of_servers):
         table.add_row(*row)
     return table
 
@@ -56,19 +56,19 @@ def _rows(
         yield f"  {len(rest)} more", states, *numbers(rest), _replaced(rest)
 
 
-def _of_workers(workers: Sequence[WorkerNow]) -> Row:
+def _of_workers(workers: Sequence[WorkerStatus]) -> Row:
     gradients = sum(worker.gradients for worker in workers)
     values = [worker.staleness for worker in workers if worker.staleness is not None]
     staleness = "–" if not values else str(values[0]) if len(workers) == 1 else f"≤ {max(values)}"
     return f"{gradients:,}", Text("gradients", "dim"), Text(f"staleness {staleness}")
 
 
-def _of_servers(servers: Sequence[ServerNow]) -> Row:
+def _of_servers(servers: Sequence[ServerStatus]) -> Row:
     moved = decimal(sum(server.moved_bytes for server in servers))
     updates = max(server.updates for server in servers)
     return f"{updates:,}", Text("updates", "dim"), Text(f"moved {moved}")
 
 
-def _replaced(processes: Sequence[WorkerNow | ServerNow]) -> Text:
+def _replaced(processes: Sequence[WorkerStatus | ServerStatus]) -> Text:
     times = sum(process.replaced for process in processes)
     return Text(f"replaced {times}×" if times else "", "yellow")

@@ -21,7 +21,7 @@ from distvi.protocol.events import (
     Alarm,
     Event,
     GradientArrived,
-    GradientUnusable,
+    GradientNonFinite,
     Joined,
     Left,
     Outcome,
@@ -29,22 +29,22 @@ from distvi.protocol.events import (
 )
 from distvi.protocol.invariants import violations
 from distvi.protocol.journal import Entry, read_line, replay, write_line
-from distvi.protocol.life import LIFE, Cause, Status, life_diagram
+from distvi.protocol.lifecycle import LIFE, Cause, Status, life_diagram
 from distvi.protocol.machine import react
 from distvi.protocol.rules import (
     Decision,
-    Order,
+    Member,
     Pacing,
+    Request,
     Rules,
     Scheme,
     Stage,
     Stragglers,
     View,
-    Worker,
 )
 from distvi.protocol.state import State, initial_state
 from distvi.protocol.table import Table
-from distvi.protocol.tickets import Lot, Part, Refusal, Ticket
+from distvi.protocol.tickets import Contribution, Lot, Refusal, Ticket
 
 __all__ = [
     "LIFE",
@@ -53,24 +53,25 @@ __all__ = [
     "Cause",
     "Command",
     "Commit",
+    "Contribution",
     "Decision",
     "Dismiss",
     "Entry",
     "Event",
     "Free",
     "GradientArrived",
-    "GradientUnusable",
+    "GradientNonFinite",
     "Ignored",
     "Joined",
     "Left",
     "Lot",
+    "Member",
     "Observer",
-    "Order",
     "Outcome",
     "Pacing",
-    "Part",
     "Reason",
     "Refusal",
+    "Request",
     "Rules",
     "Scheme",
     "SendParameters",
@@ -85,7 +86,6 @@ __all__ = [
     "Ticket",
     "Transport",
     "View",
-    "Worker",
     "drive",
     "initial_state",
     "life_diagram",

@@ -1,6 +1,6 @@
 """What the control plane tells an engine to do, in this order.
 
-Every ``SendParameters`` is an order for one gradient, and every order ends exactly once: in a
+Every ``SendParameters`` is a request for one gradient, and every request ends exactly once: in a
 ``Commit``, a ``Free`` or a ``Cancel``, or with its worker (``Left``, a newer ``Joined``, or
 ``Dismiss``). Engines can rely on it for the storage of gradients.
 """
@@ -17,11 +17,11 @@ class Reason(StrEnum):
 
     STALE = "computed on parameters that are too old"
     SECOND = "its worker is already in this update"
-    UNUSABLE = "unusable"
+    NON_FINITE = "unusable"
     WRONG_BASE = "not computed on the version that was sent"
     STOPPED = "the run has stopped"
     DECIDED = "repeated, cancelled or decided before"
-    NEVER_ORDERED = "never ordered"
+    NEVER_REQUESTED = "never requested"
     UNKNOWN_WORKER = "the worker is no member"
     OTHER_INCARNATION = "the worker has another incarnation"
     KNOWN = "the worker is a member already, or has gone since"
@@ -42,16 +42,16 @@ class SendParameters:
 class Commit:
     """Apply one update, on all servers or on none; its result is ``version``.
 
-    The parts come sorted by worker and sequence, so that their sum does not depend on the order
-    of arrival.
+    The contributions come sorted by worker and sequence, so that their sum does not depend on the
+    order of arrival.
     """
 
     version: int
-    parts: Lot
+    contributions: Lot
 
     def staleness(self) -> tuple[int, ...]:
         """Updates between the version each gradient was computed on and the one it changes."""
-        return tuple(self.version - 1 - part.ticket.base for part in self.parts)
+        return tuple(self.version - 1 - part.ticket.base for part in self.contributions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Free:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Tell a worker to abandon an order; whatever exists of that gradient may go."""
+    """Tell a worker to abandon a request; whatever exists of that gradient may go."""
 
     worker: int
     incarnation: int

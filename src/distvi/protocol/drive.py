@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from distvi.protocol.commands import Command
 from distvi.protocol.events import Event, Outcome, StopRequested
-from distvi.protocol.life import Status
+from distvi.protocol.lifecycle import Status
 from distvi.protocol.machine import react
 from distvi.protocol.rules import Rules
 from distvi.protocol.state import State, initial_state
@@ -77,16 +77,16 @@ def story(state: State, most: int = 5) -> str:
         state: The state in question.
         most: Workers to name, those who have been busy longest first.
     """
-    busy = [record for record in state.members.values() if record.orders]
-    busy.sort(key=lambda record: record.orders[0].since_s)
+    busy = [record for record in state.members.values() if record.requests]
+    busy.sort(key=lambda record: record.requests[0].since_s)
     named = ", ".join(
-        f"worker {record.worker} (on version {record.orders[0].base} "
-        f"for {state.now_s - record.orders[0].since_s:.3g} s)"
+        f"worker {record.worker} (on version {record.requests[0].base} "
+        f"for {state.now_s - record.requests[0].since_s:.3g} s)"
         for record in busy[:most]
     )
     more = f" and {len(busy) - most} more" if len(busy) > most else ""
     awaited = f"waiting for {named}{more}" if busy else "no worker is computing"
     return (
         f"version {state.version}, {len(state.members)} workers, "
-        f"{state.tally[Status.HELD]} gradients held; {awaited}"
+        f"{state.counts[Status.HELD]} gradients held; {awaited}"
     )

@@ -42,7 +42,7 @@ class GradientArrived:
 
 
 @dataclass(frozen=True, slots=True)
-class GradientUnusable:
+class GradientNonFinite:
     """A gradient came that must not be applied: not finite, or damaged on its way."""
 
     ticket: Ticket
@@ -62,4 +62,4 @@ class StopRequested:
     outcome: Outcome = Outcome.STOPPED
 
 
-Event = Joined | Left | GradientArrived | GradientUnusable | Alarm | StopRequested
+Event = Joined | Left | GradientArrived | GradientNonFinite | Alarm | StopRequested

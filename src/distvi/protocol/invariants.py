@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from distvi.protocol.life import Status
+from distvi.protocol.lifecycle import Status
 from distvi.protocol.rules import Rules
 from distvi.protocol.state import State
 
@@ -18,19 +18,19 @@ def violations(rules: Rules, state: State) -> tuple[str, ...]:
 
 
 def _counts(rules: Rules, state: State) -> Iterator[str]:
-    orders = [order for record in state.members.values() for order in record.orders]
+    requests = [request for record in state.members.values() for request in record.requests]
     held = [ticket for tickets in state.held.values() for ticket in tickets]
-    if state.tally[Status.COMPUTING] != len(orders):
-        yield f"{state.tally[Status.COMPUTING]} counted as computing, {len(orders)} orders"
-    if state.tally[Status.HELD] != len(held):
-        yield f"{state.tally[Status.HELD]} counted as held, {len(held)} held"
-    if min(state.tally.values()) < 0:
-        yield f"a negative count in {dict(state.tally)}"
+    if state.counts[Status.COMPUTING] != len(requests):
+        yield f"{state.counts[Status.COMPUTING]} counted as computing, {len(requests)} requests"
+    if state.counts[Status.HELD] != len(held):
+        yield f"{state.counts[Status.HELD]} counted as held, {len(held)} held"
+    if min(state.counts.values()) < 0:
+        yield f"a negative count in {dict(state.counts)}"
     if len({ticket.key for ticket in held}) != len(held):
         yield "a gradient is held twice"
     if any(not tickets for tickets in state.held.values()):
         yield "an empty entry among the held gradients"
-    newest = sum(order.base == state.version for order in orders)
+    newest = sum(request.base == state.version for request in requests)
     newest += sum(ticket.base == state.version for ticket in held)
     if state.at_newest != newest:
         yield f"at_newest is {state.at_newest}, there are {newest}"
@@ -43,12 +43,12 @@ def _orders(rules: Rules, state: State) -> Iterator[str]:
             yield f"{who} is filed under another number"
         if state.incarnations.get(number, -1) < record.incarnation:
             yield f"{who}: its incarnation has not been noted"
-        if len(record.orders) > rules.scheme.pacing.orders:
-            yield f"{who} has {len(record.orders)} orders"
-        sequences = [order.sequence for order in record.orders]
+        if len(record.requests) > rules.scheme.pacing.in_flight:
+            yield f"{who} has {len(record.requests)} requests"
+        sequences = [request.sequence for request in record.requests]
         if sequences != sorted(set(sequences)) or any(s >= record.sequence for s in sequences):
-            yield f"{who}: orders {sequences} with {record.sequence} as the next"
-        if any(order.base > state.version for order in record.orders):
+            yield f"{who}: requests {sequences} with {record.sequence} as the next"
+        if any(request.base > state.version for request in record.requests):
             yield f"{who} has parameters that do not exist yet"
 
 
@@ -63,8 +63,10 @@ def _clocks(rules: Rules, state: State) -> Iterator[str]:
 def _waiting(rules: Rules, state: State) -> Iterator[str]:
     pacing = rules.scheme.pacing
     records = state.members.items()
-    if set(state.waiting) != {n for n, record in records if len(record.orders) < pacing.orders}:
-        yield "those who wait are not those with room for an order"
+    if set(state.waiting) != {
+        n for n, record in records if len(record.requests) < pacing.in_flight
+    }:
+        yield "those who wait are not those with room for a request"
     if state.outcome is None:
         for number in state.waiting:
             if pacing.may_start(state.members[number], state):
@@ -78,9 +80,9 @@ def _limits(rules: Rules, state: State) -> Iterator[str]:
         return
     if rules.updates is not None and state.version >= rules.updates:
         yield f"version {state.version} of {rules.updates}, and the run goes on"
-    oldest = [record.orders[0].since_s for record in state.members.values() if record.orders]
-    if oldest and rules.patience_s is not None:
-        due_s = min(oldest) + rules.patience_s
+    oldest = [record.requests[0].since_s for record in state.members.values() if record.requests]
+    if oldest and rules.worker_timeout_s is not None:
+        due_s = min(oldest) + rules.worker_timeout_s
         if state.alarm_s is None or state.alarm_s > due_s:
             yield f"no alarm for the worker whose time is up at {due_s} s"
     if bool(oldest) != (state.idle_since_s is None) and state.members:

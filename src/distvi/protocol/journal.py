@@ -15,7 +15,7 @@ from distvi.protocol.events import (
     Alarm,
     Event,
     GradientArrived,
-    GradientUnusable,
+    GradientNonFinite,
     Joined,
     Left,
     Outcome,
@@ -30,7 +30,7 @@ _NAMES = {
     Joined: "joined",
     Left: "left",
     GradientArrived: "gradient_arrived",
-    GradientUnusable: "gradient_unusable",
+    GradientNonFinite: "gradient_non_finite",
     Alarm: "alarm",
     StopRequested: "stop_requested",
 }

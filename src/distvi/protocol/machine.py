@@ -14,17 +14,17 @@ from distvi.protocol.events import (
     Alarm,
     Event,
     GradientArrived,
-    GradientUnusable,
+    GradientNonFinite,
     Joined,
     Left,
     Outcome,
     StopRequested,
 )
-from distvi.protocol.life import Cause, Status
-from distvi.protocol.rules import Order, Rules, Stragglers, Worker
+from distvi.protocol.lifecycle import Cause, Status
+from distvi.protocol.rules import Member, Request, Rules, Stragglers
 from distvi.protocol.state import State
-from distvi.protocol.tickets import Lot, Part, Ticket
-from distvi.protocol.turn import Turn
+from distvi.protocol.tickets import Contribution, Lot, Ticket
+from distvi.protocol.transaction import Transaction
 
 
 def react(
@@ -59,117 +59,119 @@ def react(
         >>> [type(command).__name__ for command in commands]
         ['Commit', 'SendParameters']
     """
-    turn = Turn(rules, state, now_s)
-    if turn.outcome is None:
-        lot = HANDLERS[type(event)](turn, event)
-        if turn.outcome is None:
-            _update(turn, lot)
-        if turn.outcome is None:
-            _start_workers(turn)
-            _watch(turn)
+    txn = Transaction(rules, state, now_s)
+    if txn.outcome is None:
+        lot = HANDLERS[type(event)](txn, event)
+        if txn.outcome is None:
+            _update(txn, lot)
+        if txn.outcome is None:
+            _start_workers(txn)
+            _watch(txn)
     else:
-        _after_the_end(turn, event)
-    return turn.freeze(), tuple(turn.commands)
+        _after_the_end(txn, event)
+    return txn.freeze(), tuple(txn.commands)
 
 
 # What each event does. A handler returns the gradients that go to the stages.
 
 
-def _joined(turn: Turn, event: Joined) -> Lot:
-    if event.incarnation <= turn.incarnations.get(event.worker, -1):
-        turn.ignore(event, Reason.KNOWN)
+def _joined(txn: Transaction, event: Joined) -> Lot:
+    if event.incarnation <= txn.incarnations.get(event.worker, -1):
+        txn.ignore(event, Reason.KNOWN)
         return ()
-    if before := turn.members.get(event.worker):
-        turn.remove_member(before)
-    turn.add_member(event.worker, event.incarnation)
+    if before := txn.members.get(event.worker):
+        txn.remove_member(before)
+    txn.add_member(event.worker, event.incarnation)
     return ()
 
 
-def _left(turn: Turn, event: Left) -> Lot:
-    record = turn.members.get(event.worker)
+def _left(txn: Transaction, event: Left) -> Lot:
+    record = txn.members.get(event.worker)
     if record is None or record.incarnation != event.incarnation:
-        turn.hear_of(event.worker, event.incarnation)
+        txn.hear_of(event.worker, event.incarnation)
         known = record is not None
-        turn.ignore(event, Reason.OTHER_INCARNATION if known else Reason.UNKNOWN_WORKER)
+        txn.ignore(event, Reason.OTHER_INCARNATION if known else Reason.UNKNOWN_WORKER)
     else:
-        turn.remove_member(record)
+        txn.remove_member(record)
     return ()
 
 
-def _arrived(turn: Turn, event: GradientArrived) -> Lot:
+def _arrived(txn: Transaction, event: GradientArrived) -> Lot:
     ticket = event.ticket
-    record, order = _answered(turn, event, ticket)
-    if record is None or order is None:
+    record, request = _answered(txn, event, ticket)
+    if record is None or request is None:
         return ()
-    if ticket.base != order.base:
-        return _discard(turn, record, order, ticket, Reason.WRONG_BASE)
+    if ticket.base != request.base:
+        return _discard(txn, record, request, ticket, Reason.WRONG_BASE)
     if ticket.size < 1:
-        return _discard(turn, record, order, ticket, Reason.UNUSABLE)
-    turn.unusable_in_a_row = 0
-    turn.deliver(record, order)
-    turn.hold(ticket)
-    return (Part(ticket),)
+        return _discard(txn, record, request, ticket, Reason.NON_FINITE)
+    txn.nonfinite_in_a_row = 0
+    txn.deliver(record, request)
+    txn.hold(ticket)
+    return (Contribution(ticket),)
 
 
-def _unusable(turn: Turn, event: GradientUnusable) -> Lot:
-    record, order = _answered(turn, event, event.ticket)
-    if record is None or order is None:
+def _unusable(txn: Transaction, event: GradientNonFinite) -> Lot:
+    record, request = _answered(txn, event, event.ticket)
+    if record is None or request is None:
         return ()
-    return _discard(turn, record, order, event.ticket, f"{Reason.UNUSABLE}: {event.why}")
+    return _discard(txn, record, request, event.ticket, f"{Reason.NON_FINITE}: {event.why}")
 
 
-def _discard(turn: Turn, record: Worker, order: Order, ticket: Ticket, reason: str) -> Lot:
-    turn.deliver(record, order)
-    turn.discard(ticket, order.base, reason, Cause.UNUSABLE)
-    turn.unusable_in_a_row += 1
-    limit = turn.rules.unusable_limit
-    if limit is not None and turn.unusable_in_a_row >= limit:
-        turn.stop(
+def _discard(
+    txn: Transaction, record: Member, request: Request, ticket: Ticket, reason: str
+) -> Lot:
+    txn.deliver(record, request)
+    txn.discard(ticket, request.base, reason, Cause.NON_FINITE)
+    txn.nonfinite_in_a_row += 1
+    limit = txn.rules.nonfinite_limit
+    if limit is not None and txn.nonfinite_in_a_row >= limit:
+        txn.stop(
             Outcome.FAILED,
             f"{limit} unusable gradients in a row, the last from worker {ticket.worker} at "
-            f"version {turn.version} ({reason}); a lower learning rate may help",
+            f"version {txn.version} ({reason}); a lower learning rate may help",
         )
     return ()
 
 
 def _answered(
-    turn: Turn, event: GradientArrived | GradientUnusable, ticket: Ticket
-) -> tuple[Worker | None, Order | None]:
-    """The order that a ticket answers; without one the event is ignored, with the reason."""
-    record = turn.members.get(ticket.worker)
+    txn: Transaction, event: GradientArrived | GradientNonFinite, ticket: Ticket
+) -> tuple[Member | None, Request | None]:
+    """The request that a ticket answers; without one the event is ignored, with the reason."""
+    record = txn.members.get(ticket.worker)
     if record is None:
-        turn.ignore(event, Reason.UNKNOWN_WORKER)
+        txn.ignore(event, Reason.UNKNOWN_WORKER)
     elif record.incarnation != ticket.incarnation:
-        turn.ignore(event, Reason.OTHER_INCARNATION)
+        txn.ignore(event, Reason.OTHER_INCARNATION)
     else:
-        for order in record.orders:
-            if order.sequence == ticket.sequence:
-                return record, order
+        for request in record.requests:
+            if request.sequence == ticket.sequence:
+                return record, request
         decided = 0 <= ticket.sequence < record.sequence
-        turn.ignore(event, Reason.DECIDED if decided else Reason.NEVER_ORDERED)
+        txn.ignore(event, Reason.DECIDED if decided else Reason.NEVER_REQUESTED)
     return record, None
 
 
-def _alarm(turn: Turn, event: Alarm) -> Lot:
-    if turn.alarm_s is None or turn.now_s < turn.alarm_s:
-        turn.ignore(event, Reason.EARLY)
+def _alarm(txn: Transaction, event: Alarm) -> Lot:
+    if txn.alarm_s is None or txn.now_s < txn.alarm_s:
+        txn.ignore(event, Reason.EARLY)
         return ()
-    turn.alarm_s = None
-    patience_s, limit_s = turn.rules.patience_s, turn.rules.idle_limit_s
-    if patience_s is not None:
-        for record in list(turn.members.values()):
-            if record.orders and record.orders[0].since_s + patience_s <= turn.now_s:
-                turn.remove_member(record)
-                reason = f"silent for {turn.now_s - record.orders[0].since_s:g} s"
-                turn.commands.append(Dismiss(record.worker, record.incarnation, reason))
-    since_s = turn.idle_since_s
-    if limit_s is not None and since_s is not None and since_s + limit_s <= turn.now_s:
-        _fail_idle(turn, since_s)
+    txn.alarm_s = None
+    worker_timeout_s, limit_s = txn.rules.worker_timeout_s, txn.rules.idle_limit_s
+    if worker_timeout_s is not None:
+        for record in list(txn.members.values()):
+            if record.requests and record.requests[0].since_s + worker_timeout_s <= txn.now_s:
+                txn.remove_member(record)
+                reason = f"silent for {txn.now_s - record.requests[0].since_s:g} s"
+                txn.commands.append(Dismiss(record.worker, record.incarnation, reason))
+    since_s = txn.idle_since_s
+    if limit_s is not None and since_s is not None and since_s + limit_s <= txn.now_s:
+        _fail_idle(txn, since_s)
     return ()
 
 
-def _stop(turn: Turn, event: StopRequested) -> Lot:
-    turn.stop(event.outcome, event.reason)
+def _stop(txn: Transaction, event: StopRequested) -> Lot:
+    txn.stop(event.outcome, event.reason)
     return ()
 
 
@@ -177,103 +179,103 @@ HANDLERS: Mapping[type, Callable[..., Lot]] = {
     Joined: _joined,
     Left: _left,
     GradientArrived: _arrived,
-    GradientUnusable: _unusable,
+    GradientNonFinite: _unusable,
     Alarm: _alarm,
     StopRequested: _stop,
 }
 
 
-def _after_the_end(turn: Turn, event: Event) -> None:
+def _after_the_end(txn: Transaction, event: Event) -> None:
     """What is still on its way when the run stops is let in, freed and not answered with work."""
-    if isinstance(event, GradientArrived | GradientUnusable):
-        record, order = _answered(turn, event, event.ticket)
-        if record is not None and order is not None:
-            turn.deliver(record, order)
-            turn.discard(event.ticket, order.base, Reason.STOPPED, Cause.STOP)
+    if isinstance(event, GradientArrived | GradientNonFinite):
+        record, request = _answered(txn, event, event.ticket)
+        if record is not None and request is not None:
+            txn.deliver(record, request)
+            txn.discard(event.ticket, request.base, Reason.STOPPED, Cause.STOP)
     elif isinstance(event, Left):
-        _left(turn, event)
+        _left(txn, event)
     else:
-        turn.ignore(event, Reason.STOPPED)
+        txn.ignore(event, Reason.STOPPED)
 
 
 # The update, when the stages pass one
 
 
-def _update(turn: Turn, lot: Lot) -> None:
-    if not lot and not turn.membership_changed:
+def _update(txn: Transaction, lot: Lot) -> None:
+    if not lot and not txn.membership_changed:
         return
-    rules = turn.rules
-    decision = rules.scheme.stage.step(turn.memory, lot, turn)
-    turn.memory = decision.memory
+    rules = txn.rules
+    decision = rules.scheme.stage.step(txn.memory, lot, txn)
+    txn.memory = decision.memory
     for refusal in decision.refused:
-        turn.refuse(refusal)
+        txn.refuse(refusal)
     if not decision.passed:
         return
-    turn.commit(decision.passed)
+    txn.commit(decision.passed)
     if rules.scheme.stragglers is Stragglers.CANCEL:
-        for record in list(turn.members.values()):
-            if record.orders:
-                turn.cancel_orders(record)
-    if rules.updates is not None and turn.version >= rules.updates:
-        turn.stop(Outcome.DONE, f"{turn.version} updates")
-    elif rules.examples is not None and turn.examples >= rules.examples:
-        turn.stop(Outcome.DONE, f"{turn.examples} examples")
+        for record in list(txn.members.values()):
+            if record.requests:
+                txn.cancel_orders(record)
+    if rules.updates is not None and txn.version >= rules.updates:
+        txn.stop(Outcome.DONE, f"{txn.version} updates")
+    elif rules.examples is not None and txn.examples >= rules.examples:
+        txn.stop(Outcome.DONE, f"{txn.examples} examples")
 
 
 # Work for those who may start
 
 
-def _start_workers(turn: Turn) -> None:
+def _start_workers(txn: Transaction) -> None:
     """Ask those whose own affairs changed; all who wait only when the gate has moved.
 
     Those that have delivered least are asked first.
     """
-    pacing = turn.rules.scheme.pacing
-    asked = turn.touched if pacing.gate(turn) == turn.gate else turn.waiting
-    for worker in sorted(asked, key=lambda worker: (turn.members[worker].clock, worker)):
-        record = turn.members[worker]
-        while len(record.orders) < pacing.orders and pacing.may_start(record, turn):
-            record = turn.send(record)
-        if len(record.orders) >= pacing.orders:
-            turn.has_no_room(worker)
-    turn.gate = pacing.gate(turn)  # those who started may have closed it for the rest
+    pacing = txn.rules.scheme.pacing
+    asked = txn.to_ask if pacing.gate(txn) == txn.gate else txn.waiting
+    for worker in sorted(asked, key=lambda worker: (txn.members[worker].clock, worker)):
+        record = txn.members[worker]
+        while len(record.requests) < pacing.in_flight and pacing.may_start(record, txn):
+            record = txn.send(record)
+        if len(record.requests) >= pacing.in_flight:
+            txn.has_no_room(worker)
+    txn.gate = pacing.gate(txn)  # those who started may have closed it for the rest
 
 
 # Limits in time
 
 
-def _watch(turn: Turn) -> None:
+def _watch(txn: Transaction) -> None:
     """Keep the alarm no later than the first limit that can be reached."""
-    patience_s, limit_s = turn.rules.patience_s, turn.rules.idle_limit_s
-    if turn.tally[Status.COMPUTING]:
-        turn.idle_since_s = None
-        if patience_s is not None:
-            # An alarm that is set covers the earlier orders; those of this event fall due later.
-            since_s = _oldest_order_s(turn) if turn.alarm_s is None else turn.now_s
-            _set_alarm(turn, since_s + patience_s)
+    worker_timeout_s, limit_s = txn.rules.worker_timeout_s, txn.rules.idle_limit_s
+    if txn.counts[Status.COMPUTING]:
+        txn.idle_since_s = None
+        if worker_timeout_s is not None:
+            # An alarm that is set covers the earlier requests; those of this event fall due later.
+            since_s = _oldest_order_s(txn) if txn.alarm_s is None else txn.now_s
+            _set_alarm(txn, since_s + worker_timeout_s)
     else:
-        if turn.idle_since_s is None:
-            turn.idle_since_s = turn.now_s
+        if txn.idle_since_s is None:
+            txn.idle_since_s = txn.now_s
         if limit_s == 0:
-            _fail_idle(turn, turn.idle_since_s)
+            _fail_idle(txn, txn.idle_since_s)
         elif limit_s is not None:
-            _set_alarm(turn, turn.idle_since_s + limit_s)
+            _set_alarm(txn, txn.idle_since_s + limit_s)
 
 
-def _oldest_order_s(turn: Turn) -> float:
-    return min(record.orders[0].since_s for record in turn.members.values() if record.orders)
+def _oldest_order_s(txn: Transaction) -> float:
+    return min(record.requests[0].since_s for record in txn.members.values() if record.requests)
 
 
-def _set_alarm(turn: Turn, at_s: float) -> None:
-    if turn.alarm_s is None or at_s < turn.alarm_s:
-        turn.alarm_s = at_s
-        turn.commands.append(SetAlarm(at_s))
+def _set_alarm(txn: Transaction, at_s: float) -> None:
+    if txn.alarm_s is None or at_s < txn.alarm_s:
+        txn.alarm_s = at_s
+        txn.commands.append(SetAlarm(at_s))
 
 
-def _fail_idle(turn: Turn, since_s: float) -> None:
-    who = f"none of {len(turn.members)} workers may start" if turn.members else "no worker is left"
-    turn.stop(
+def _fail_idle(txn: Transaction, since_s: float) -> None:
+    who = f"none of {len(txn.members)} workers may start" if txn.members else "no worker is left"
+    txn.stop(
         Outcome.FAILED,
-        f"no gradient in the making for {turn.now_s - since_s:g} s at version {turn.version}: "
-        f"{who}, {turn.tally[Status.HELD]} gradients are held by scheme {turn.rules.scheme.name}",
+        f"no gradient in the making for {txn.now_s - since_s:g} s at version {txn.version}: "
+        f"{who}, {txn.counts[Status.HELD]} gradients are held by scheme {txn.rules.scheme.name}",
     )

@@ -14,13 +14,13 @@ from distvi.errors import InputError
 from distvi.protocol.tickets import Lot, Refusal, Ticket
 
 
-class Order(NamedTuple):
+class Request(NamedTuple):
     """A gradient that a worker has been sent parameters for.
 
     Attributes:
-        sequence: Its number among the worker's orders.
+        sequence: Its number among the worker's requests.
         base: Version of the parameters that were sent.
-        since_s: When it became the worker's next task: as it was sent, or as the order before
+        since_s: When it became the worker's next task: as it was sent, or as the request before
             it was delivered.
     """
 
@@ -29,7 +29,7 @@ class Order(NamedTuple):
     since_s: float
 
 
-class Worker(NamedTuple):
+class Member(NamedTuple):
     """A member of the run.
 
     Attributes:
@@ -37,15 +37,15 @@ class Worker(NamedTuple):
         incarnation: Which start of it this is.
         clock: Gradients it has delivered, as Ho et al. (2013) count; a newcomer begins at the
             clock of the slowest member, so that nobody waits for what it never did.
-        sequence: Number of its next order.
-        orders: What it computes, and what it will compute next.
+        sequence: Number of its next request.
+        requests: What it computes, and what it will compute next.
     """
 
     worker: int
     incarnation: int
     clock: int
     sequence: int = 0
-    orders: tuple[Order, ...] = ()
+    requests: tuple[Request, ...] = ()
 
 
 @runtime_checkable
@@ -63,7 +63,7 @@ class View(Protocol):
         ...
 
     @property
-    def members(self) -> Mapping[int, Worker]:
+    def members(self) -> Mapping[int, Member]:
         """Workers that are here, by number."""
         ...
 
@@ -113,17 +113,17 @@ class Pacing(NamedTuple):
     """Which worker may start on the newest version.
 
     Attributes:
-        may_start: Asked of a worker that has fewer than ``orders`` orders. It may depend on that
-            worker, on its held gradients, and on whatever ``gate`` tells of the rest.
+        may_start: Asked of a worker that has fewer than ``in_flight`` requests. It may depend on
+            that worker, on its held gradients, and on whatever ``gate`` tells of the rest.
         gate: A value that changes whenever workers that wait could find another answer; they are
             asked again only then, which keeps a barrier of n workers from costing n * n questions.
-        orders: Orders a worker may have at a time. With 2 it receives its next parameters while
-            it still computes: no time is lost on the way, one more own update of staleness.
+        in_flight: Requests a worker may have at a time. With 2 it receives its next parameters
+            while it still computes: no time is lost on the way, one more own update of staleness.
     """
 
-    may_start: Callable[[Worker, View], bool]
+    may_start: Callable[[Member, View], bool]
     gate: Callable[[View], object] = _always_open
-    orders: int = 1
+    in_flight: int = 1
 
 
 class Stragglers(StrEnum):
@@ -160,10 +160,10 @@ class Rules:
         scheme: How workers and updates are kept in step.
         updates: The run is done at this version.
         examples: The run is done when updates have used this many examples.
-        patience_s: A worker that keeps its parameters for longer is dismissed.
+        worker_timeout_s: A worker that keeps its parameters for longer is dismissed.
         idle_limit_s: The run fails when no gradient has been in the making for this long: all
             workers are gone, or the scheme lets none of them start.
-        unusable_limit: The run fails after this many unusable gradients in a row.
+        nonfinite_limit: The run fails after this many unusable gradients in a row.
 
     Raises:
         InputError: A limit is not positive (``idle_limit_s`` may be 0).
@@ -172,12 +172,12 @@ class Rules:
     scheme: Scheme
     updates: int | None = None
     examples: int | None = None
-    patience_s: float | None = None
+    worker_timeout_s: float | None = None
     idle_limit_s: float | None = None
-    unusable_limit: int | None = None
+    nonfinite_limit: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("updates", "examples", "patience_s", "unusable_limit"):
+        for name in ("updates", "examples", "worker_timeout_s", "nonfinite_limit"):
             limit = getattr(self, name)
             if limit is not None and not limit > 0:
                 raise InputError(f"{name} = {limit}: give a number above 0, or leave it out")

@@ -5,8 +5,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from distvi.protocol.events import Outcome
-from distvi.protocol.life import Status
-from distvi.protocol.rules import Rules, Worker
+from distvi.protocol.lifecycle import Status
+from distvi.protocol.rules import Member, Rules
 from distvi.protocol.table import Table
 from distvi.protocol.tickets import Ticket
 
@@ -26,9 +26,9 @@ class State(NamedTuple):
         memory: What the scheme's stage remembers.
         gate: The pacing's gate after those who wait were last asked.
         at_newest: Gradients of the newest version that are being computed or held.
-        tally: Number of gradients ever ordered, by where they stand.
+        counts: Number of gradients ever requested, by where they stand.
         examples: Examples that updates have used.
-        unusable_in_a_row: Unusable gradients since the last usable one.
+        nonfinite_in_a_row: Unusable gradients since the last usable one.
         alarm_s: When the alarm that is set goes off.
         idle_since_s: Since when no gradient is in the making.
         outcome: How the run ended; ``None`` while it goes on.
@@ -36,7 +36,7 @@ class State(NamedTuple):
 
     version: int
     now_s: float
-    members: Table[Worker]
+    members: Table[Member]
     waiting: Table[None]
     held: Table[tuple[Ticket, ...]]
     clocks: Table[int]
@@ -45,9 +45,9 @@ class State(NamedTuple):
     memory: Any
     gate: object
     at_newest: int
-    tally: Mapping[Status, int]
+    counts: Mapping[Status, int]
     examples: int
-    unusable_in_a_row: int
+    nonfinite_in_a_row: int
     alarm_s: float | None
     idle_since_s: float | None
     outcome: Outcome | None
@@ -72,9 +72,9 @@ def initial_state(rules: Rules, *, version: int = 0, examples: int = 0) -> State
         memory=rules.scheme.stage.init(),
         gate=None,
         at_newest=0,
-        tally=MappingProxyType(dict.fromkeys(Status, 0)),
+        counts=MappingProxyType(dict.fromkeys(Status, 0)),
         examples=examples,
-        unusable_in_a_row=0,
+        nonfinite_in_a_row=0,
         alarm_s=None,
         idle_since_s=None,
         outcome=None,

@@ -12,7 +12,7 @@ class Ticket:
         worker: Number of the worker that computed it.
         incarnation: How often that worker has been started anew; a gradient of an earlier
             incarnation is never taken for one of the present.
-        sequence: The order it answers (``SendParameters.sequence``); counts from 0 in each
+        sequence: The request it answers (``SendParameters.sequence``); counts from 0 in each
             incarnation.
         base: Version of the parameters it was computed on.
         size: Examples in its batch, at least 1.
@@ -30,7 +30,7 @@ class Ticket:
         return (self.worker, self.incarnation, self.sequence)
 
 
-class Part(NamedTuple):
+class Contribution(NamedTuple):
     """A gradient's part in an update.
 
     The optimizer is handed ``sum(weight * gradient)``. A rate is a factor of the learning rate
@@ -47,7 +47,7 @@ class Part(NamedTuple):
     rate: float = 1.0
 
 
-Lot = tuple[Part, ...]
+Lot = tuple[Contribution, ...]
 """Gradients that go through the stages, and into one update, together."""
 
 

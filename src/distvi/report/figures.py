@@ -18,7 +18,7 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
-from distvi.metrics import Intervals, Reliability
+from distvi.evaluation.metrics import Intervals, Reliability
 
 Table = Mapping[str, np.ndarray]
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from distvi.errors import InputError
-from distvi.runs.files import read_json, sync_folder, write_bytes, write_json
+from distvi.system.files import read_json, sync_folder, write_bytes, write_json
 
 _ARRAYS = ("params.safetensors", "optimizer.safetensors")
 

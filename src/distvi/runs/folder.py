@@ -11,11 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distvi.config import RunConfig, resolve, write_toml
+from distvi.config.run import RunConfig, resolve
 from distvi.data import Schema, Standardization
 from distvi.errors import InputError
 from distvi.runs import checkpoints
-from distvi.runs.files import read_json, replace_bytes, write_json
+from distvi.system.files import read_json, replace_bytes, write_json
+from distvi.system.settings import write_toml
 
 CONFIG, SUMMARY, METRICS, DATA, FIGURE = (
     "run.toml",

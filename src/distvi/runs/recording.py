@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distvi.errors import RunFailed
 from distvi.protocol import Command, Entry, Event, Observer, State, write_line
-from distvi.runs.files import replace_bytes
+from distvi.system.files import replace_bytes
 
 
 @contextmanager

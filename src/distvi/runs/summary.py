@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from distvi.config import RunConfig
-from distvi.engines.blocks import Devices
+from distvi.config.run import RunConfig
+from distvi.engines.mesh.blocks import Devices
 
-_OF_SERVERS = ("placement", "gradients_cancelled", "processes_replaced", "incidents")
+_OF_SERVERS = ("placement", "gradients_cancelled", "restarts", "incidents")
 _PACKAGES = ("jax", "jaxlib", "optax", "numpy")
 
 
@@ -19,7 +19,7 @@ def summarize(
     *,
     updates: int,
     counters: Mapping[str, Any],
-    measured: Mapping[str, Any],
+    statistics: Mapping[str, Any],
     devices: Devices,
     test: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def summarize(
         status: ``running``, ``done``, ``interrupted`` or ``failed``.
         updates: Made since the run began.
         counters: The timers of the run, in seconds.
-        measured: The engine's fields, see `distvi.engines.Engine.measured`.
+        statistics: The engine's fields, see `distvi.engines.Engine.statistics`.
         devices: Where the updates are computed.
         test: Metrics of the last evaluation.
     """
@@ -40,27 +40,27 @@ def summarize(
         "dataset": config.data.dataset,
         "model": config.model.kind,
         "engine": config.engine.engine,
-        "scheme": measured["scheme"],
-        "workers": measured["workers"],
-        "servers": measured["servers"],
+        "scheme": statistics["scheme"],
+        "workers": statistics["workers"],
+        "servers": statistics["servers"],
         "batch_size": config.training.batch_size,
         "learning_rate": config.training.learning_rate,
         "optimizer": config.training.optimizer,
         "seed": config.training.seed,
         "updates": updates,
-        "gradients_used": measured["gradients_used"],
-        "gradients_refused": measured["gradients_refused"],
-        "examples": measured["examples"],
-        "clock": measured["clock"],
+        "gradients_used": statistics["gradients_used"],
+        "gradients_refused": statistics["gradients_refused"],
+        "examples": statistics["examples"],
+        "clock": statistics["clock"],
         "training_time_s": time_s,
         "compile_time_s": counters["compile_time_s"],
         "evaluation_time_s": counters["evaluation_time_s"],
-        "examples_per_s": measured["examples"] / time_s if time_s else None,
-        "staleness": measured["staleness"],
-        "bytes": measured["bytes"],
+        "examples_per_s": statistics["examples"] / time_s if time_s else None,
+        "staleness": statistics["staleness"],
+        "bytes": statistics["bytes"],
         "worker_idle_fraction": counters["waiting_s"] / time_s if time_s else None,
         "neg_elbo_per_example": counters["neg_elbo"],
-        **{name: value for name, value in measured.items() if name in _OF_SERVERS},
+        **{name: value for name, value in statistics.items() if name in _OF_SERVERS},
         "test": dict(test),
         "versions": {
             "distvi": version("distvi"),

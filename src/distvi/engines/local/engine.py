@@ -11,28 +11,23 @@ import numpy as np
 from jaxtyping import Float
 
 from distvi.engines.base import Halted, Params, Problem, TrainState
-from distvi.engines.local.arena import shared
-from distvi.engines.local.bells import Bell, new_bell, seals_in
-from distvi.engines.local.child import Assignment
-from distvi.engines.local.crew import (
-    Child,
-    Crew,
-    cores,
-    gpus,
-    server_environment,
-    worker_environment,
-)
-from distvi.engines.local.members import Member
-from distvi.engines.local.messages import Apply, Begin, Save
-from distvi.engines.local.orders import Versions
-from distvi.engines.local.parts import memory_of, parts_of, state_pieces
+from distvi.engines.coordinator.membership import WorkerRecord
+from distvi.engines.coordinator.messages import Apply, Begin, Save
+from distvi.engines.coordinator.requests import Versions
+from distvi.engines.coordinator.servers import STATE_SLOTS
+from distvi.engines.coordinator.slots import memory_of, parts_of, state_pieces
+from distvi.engines.coordinator.status import StatusTracker
+from distvi.engines.coordinator.transport import FleetTransport, Limits
+from distvi.engines.local.doorbell import Doorbell, new_doorbell, published_in
+from distvi.engines.local.environment import cores, gpus, server_environment, worker_environment
+from distvi.engines.local.fleet import Fleet, Process
+from distvi.engines.local.memory import shared
+from distvi.engines.local.process import Assignment
 from distvi.engines.local.recipe import Recipe
-from distvi.engines.local.server import Part
-from distvi.engines.local.servers import STATE_SLOTS
-from distvi.engines.local.transport import Limits, LocalTransport
-from distvi.engines.local.watch import ServerNow, Snapshot, Watch, WorkerNow
-from distvi.engines.record import Record, summary_fields
-from distvi.engines.timeline import Span
+from distvi.engines.local.server import ShardServer
+from distvi.engines.statistics import Record, summary_fields
+from distvi.engines.status import EngineStatus, ServerStatus, WorkerStatus
+from distvi.engines.trace import Span
 from distvi.parameters import layout_of
 from distvi.protocol import Observer, Rules, initial_state
 from distvi.protocol import drive as drive_protocol
@@ -53,7 +48,7 @@ class Processes(NamedTuple):
         placement: Which server holds what.
         lot: Gradients that most updates are made of: programs for those are compiled at the start.
         pin: Whether each worker has a core to itself, where there are enough.
-        limits: In time, and of replacements.
+        limits: In time, and of max_restarts.
         cache: Folder of compiled programs, which are compiled once for all; None: none is kept.
     """
 
@@ -81,7 +76,7 @@ class LocalEngine:
         draw: Draws the parameters, while the processes get ready: both take a while.
         opt_state: Of the unsharded optimizer, to go on from.
         update: Updates that have been made already.
-        counts: What ``counts`` said after those.
+        counters: What ``counters`` said after those.
 
     Raises:
         InputError: there are more servers than parameters, or the optimizer cannot work on them
@@ -99,9 +94,9 @@ class LocalEngine:
         draw: Callable[[], Params] | None = None,
         opt_state: Any = None,
         update: int = 0,
-        counts: Mapping[str, Any] | None = None,
+        counters: Mapping[str, Any] | None = None,
     ) -> None:
-        counts = counts or {}
+        counters = counters or {}
         self.observers: list[Observer] = []
         self.logs: Path | None = None
         self._recipe, self._processes, self._rules = recipe, processes, rules
@@ -112,26 +107,26 @@ class LocalEngine:
         self._placement = self._shards.placement
         self._pieces, _ = state_pieces(self._shards)
         self._memory = memory_of(self._shards)
-        self._record = Record(counts)
-        self._before = {name: int(counts.get(name, 0)) for name in ("pushed", "pulled")}
-        self._bells: list[Bell] = []
+        self._record = Record(counters)
+        self._before = {name: int(counters.get(name, 0)) for name in ("pushed", "pulled")}
+        self._bells: list[Doorbell] = []
         self._start_s = self._advanced_s = 0.0
         placement = self._placement
-        self.watch = Watch(
-            [WorkerNow(number) for number in range(processes.workers)],
-            [ServerNow(number, size) for number, size in enumerate(placement.bytes)],
+        self.tracker = StatusTracker(
+            [WorkerStatus(number) for number in range(processes.workers)],
+            [ServerStatus(number, size) for number, size in enumerate(placement.bytes)],
         )
         first_batch = self._record.used // processes.workers
-        self._transport = LocalTransport(
-            crew=Crew(),
+        self._transport = FleetTransport(
+            fleet=Fleet(),
             start=self._start,
             limits=processes.limits,
             versions=Versions(update),
-            members=[Member(batch=first_batch) for _ in range(processes.workers)],
+            members=[WorkerRecord(batch=first_batch) for _ in range(processes.workers)],
             batch_size=problem.batch_size,
             servers=processes.servers,
             most_kept=max(1, min(_KEPT, _KEPT_BYTES // (4 * self._layout.size))),
-            watch=self.watch,
+            tracker=self.tracker,
         )
         self._start_from = draw or (lambda: params), opt_state
         self._state = initial_state(rules, version=update, examples=self.examples)
@@ -150,7 +145,7 @@ class LocalEngine:
         ):
             flat[tensor.start : tensor.stop] = np.ravel(leaf)
         states = jax.jit(shards.init)(flat) if opt_state is None else shards.scatter(opt_state)
-        seals_in(self._memory.seals)[:] = transport.versions.newest
+        published_in(self._memory.published)[:] = transport.versions.newest
         slot = self._memory.states.bytes(transport.recovery[0].state)
         for pieces, state in zip(self._pieces, states, strict=True):
             for piece, leaf in zip(pieces, jax.tree.leaves(state), strict=True):
@@ -175,7 +170,7 @@ class LocalEngine:
         """Make updates again in this process; where a run breaks off, a server may be dead."""
         with jax.default_device(jax.local_devices(backend="cpu")[0]):  # as the servers have done
             for number in range(self._processes.servers):
-                part = Part(self._shards, number, self._memory)
+                part = ShardServer(self._shards, number, self._memory)
                 part.begin(begin)
                 for update in updates:
                     part.apply(update)
@@ -197,12 +192,12 @@ class LocalEngine:
     @property
     def compile_time_s(self) -> float:
         """Time that the compiler took in the slowest process."""
-        return self.watch.compile_time_s
+        return self.tracker.compile_time_s
 
     @property
     def waiting_s(self) -> float:
         """Time of training in which a worker did not compute, in the mean over the workers."""
-        workers = self.watch.workers
+        workers = self.tracker.workers
         return self._advanced_s - sum(worker.computing_s for worker in workers) / len(workers)
 
     def now_s(self) -> float:
@@ -212,33 +207,33 @@ class LocalEngine:
     @property
     def spans(self) -> list[Span]:
         """What the processes did lately, or all of it if ``keep_timeline`` was called."""
-        return list(self.watch.spans)
+        return list(self.tracker.spans)
 
     def keep_timeline(self) -> None:
         """Keep all spans, for a file."""
-        self.watch.keep_all()
+        self.tracker.keep_all()
 
-    def snapshot(self) -> Snapshot:
+    def status(self) -> EngineStatus:
         """What the processes do at this moment."""
-        return self.watch.snapshot()
+        return self.tracker.snapshot()
 
     @property
-    def counts(self) -> dict[str, Any]:
+    def counters(self) -> dict[str, Any]:
         """What a checkpoint keeps of the gradients so far."""
-        pushed = self._before["pushed"] + self.watch.pushes
-        pulled = self._before["pulled"] + self.watch.pulls
+        pushed = self._before["pushed"] + self.tracker.pushes
+        pulled = self._before["pulled"] + self.tracker.pulls
         return self._record.as_json() | {"pushed": pushed, "pulled": pulled}
 
     @property
-    def measured(self) -> dict[str, Any]:
+    def statistics(self) -> dict[str, Any]:
         """Its fields of summary.json."""
-        counts, placement = self.counts, self._placement
+        counters, placement = self.counters, self._placement
         scheme = self._rules.scheme
-        return summary_fields(self._record, scheme, placement, counts, self._batch_size) | {
+        return summary_fields(self._record, scheme, placement, counters, self._batch_size) | {
             "clock": "wall",
             "workers": self._processes.workers,
-            "processes_replaced": self._transport.replaced,
-            "incidents": list(self.watch.incidents),
+            "restarts": self._transport.replaced,
+            "incidents": list(self.tracker.incidents),
         }
 
     # What it does
@@ -282,7 +277,7 @@ class LocalEngine:
     def __enter__(self) -> "LocalEngine":
         workers = range(self._processes.workers)
         servers = range(self._processes.servers)
-        self._transport.crew.logs = self.logs
+        self._transport.fleet.logs = self.logs
         if self._processes.cache is not None:
             self._processes.cache.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -293,9 +288,9 @@ class LocalEngine:
             )
             self._cores, self._gpus = cores(), gpus()
             for _ in workers:
-                self._bells.append(new_bell())
+                self._bells.append(new_doorbell())
                 stack.callback(self._bells[-1].close)
-            stack.callback(self._transport.crew.end)
+            stack.callback(self._transport.fleet.end)
             try:
                 for worker in workers:
                     self._start("worker", worker)
@@ -310,16 +305,16 @@ class LocalEngine:
 
     def __exit__(self, *exception: object) -> None:
         if any(isinstance(value, KeyboardInterrupt) for value in exception):
-            self._transport.crew.kill()  # a second Ctrl-C waits for nobody
+            self._transport.fleet.kill()  # a second Ctrl-C waits for nobody
         self._open.close()
 
-    def _start(self, role: str, number: int) -> Child:
+    def _start(self, role: str, number: int) -> Process:
         is_worker = role == "worker"
         environment = worker_environment(number, self._gpus) if is_worker else server_environment()
         assignment = self._assignment(role, number)
-        child = self._transport.crew.start(assignment, environment)
-        self.watch.started(child)
-        return child
+        process = self._transport.fleet.start(assignment, environment)
+        self.tracker.started(process)
+        return process
 
     def _assignment(self, role: str, number: int) -> Assignment:
         processes = self._processes
@@ -336,8 +331,8 @@ class LocalEngine:
             parameters=self._memory.parameters.descriptor,
             gradients=self._memory.gradients.descriptor,
             states=self._memory.states.descriptor,
-            seals=self._memory.seals.descriptor,
-            bells=self._bells_of(role, number),
+            published=self._memory.published.descriptor,
+            doorbells=self._bells_of(role, number),
             cores=self._cores_of(role, number),
             first_batch=batch,
             lot=processes.lot,
@@ -346,8 +341,8 @@ class LocalEngine:
 
     def _bells_of(self, role: str, number: int) -> tuple[int, ...]:
         if role == "worker":
-            return (self._bells[number].ear,)
-        return tuple(bell.rope for bell in self._bells)
+            return (self._bells[number].read_end,)
+        return tuple(doorbell.write_end for doorbell in self._bells)
 
     def _cores_of(self, role: str, number: int) -> tuple[int, ...]:
         """A core for each worker, and the rest for the servers; empty: wherever there is time."""

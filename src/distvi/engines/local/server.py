@@ -2,7 +2,7 @@
 
 The part and the optimizer's state are XLA's own arrays, which every update is given to overwrite.
 Others read copies: of the parameters, which an update writes to a slot; of the state when it is
-saved. What happens when a server dies is told in `distvi.engines.local.servers`.
+saved. What happens when a server dies is told in `distvi.engines.coordinator.servers`.
 """
 
 import time
@@ -15,10 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from distvi.engines.local.arena import SharedArray
-from distvi.engines.local.bells import ring, seals_in
-from distvi.engines.local.child import Assignment, pin
-from distvi.engines.local.messages import (
+from distvi.engines.coordinator.messages import (
     Applied,
     Apply,
     Begin,
@@ -28,14 +25,17 @@ from distvi.engines.local.messages import (
     receive,
     send,
 )
-from distvi.engines.local.parts import (
+from distvi.engines.coordinator.slots import (
+    ArrayAt,
     Memory,
-    Piece,
     memory_of,
     parameter_pieces,
     parts_of,
     state_pieces,
 )
+from distvi.engines.local.doorbell import notify, published_in
+from distvi.engines.local.memory import SharedArray
+from distvi.engines.local.process import Assignment, pin
 from distvi.engines.local.recipe import Recipe
 from distvi.parameters import Shard, Shards, layout_of
 
@@ -47,9 +47,14 @@ def serve(connection: Connection, assignment: Assignment) -> None:
     x, y = SharedArray(*assignment.x).open(), SharedArray(*assignment.y).open()
     problem, params = Recipe(*assignment.recipe).build(x, y)
     shards = parts_of(problem, layout_of(params), assignment)
-    descriptors = (assignment.parameters, assignment.gradients, assignment.states, assignment.seals)
+    descriptors = (
+        assignment.parameters,
+        assignment.gradients,
+        assignment.states,
+        assignment.published,
+    )
     memory = memory_of(shards, *descriptors)
-    part, seals = Part(shards, assignment.number, memory), seals_in(memory.seals)
+    part, published = ShardServer(shards, assignment.number, memory), published_in(memory.published)
     compile_time_s = part.compile(assignment.lot)
     pin(assignment.cores)
     send(connection, Ready(compile_time_s))
@@ -62,15 +67,15 @@ def serve(connection: Connection, assignment: Assignment) -> None:
             part.apply(message)
             if message.target is not None:
                 ended_s = time.perf_counter()
-                seals[assignment.number] = message.version
-                ring(assignment.bells)
+                published[assignment.number] = message.version
+                notify(assignment.doorbells)
                 send(connection, Applied(message.version, started_s, ended_s))
         elif isinstance(message, Save):
             part.save(message)
             send(connection, Saved(message.version, started_s, time.perf_counter()))
 
 
-class Part:
+class ShardServer:
     """A server's part of the parameters.
 
     Args:
@@ -142,7 +147,7 @@ class Part:
         return self._gradients[slot]
 
 
-def _views(pieces: list[Piece], slot: np.ndarray) -> list[np.ndarray]:
+def _views(pieces: list[ArrayAt], slot: np.ndarray) -> list[np.ndarray]:
     return [piece.view(slot) for piece in pieces]
 
 
@@ -176,6 +181,6 @@ def make_update(shard: Shard) -> Any:
 
 
 def store(results: list[Array], targets: list[np.ndarray]) -> None:
-    """Write to a slot; nobody looks at it before the seal, or the message, that follows."""
+    """Write to a slot; nobody looks at it before it is published, or the message that follows."""
     for result, target in zip(results, targets, strict=True):
         np.copyto(target, np.asarray(result))

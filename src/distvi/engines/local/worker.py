@@ -17,10 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 from distvi.engines.base import Problem
-from distvi.engines.local.arena import SharedArray, Slots
-from distvi.engines.local.bells import Seals, let_fade, seals_in
-from distvi.engines.local.child import Assignment, pin
-from distvi.engines.local.messages import (
+from distvi.engines.coordinator.messages import (
     Abandon,
     Abandoned,
     Compute,
@@ -30,14 +27,17 @@ from distvi.engines.local.messages import (
     receive,
     send,
 )
+from distvi.engines.local.doorbell import PublishedVersions, drain, published_in
+from distvi.engines.local.memory import SharedArray, Slots
+from distvi.engines.local.process import Assignment, pin
 from distvi.engines.local.recipe import Recipe
-from distvi.engines.prefetch import Prefetch
 from distvi.parameters import Flat, Layout, layout_of
+from distvi.system.prefetch import Prefetch
 
 _BATCHES = 1 << 32  # more than any run has
 
 
-class Batch(NamedTuple):
+class WorkerBatch(NamedTuple):
     """One of a worker's batches, ready to compute with.
 
     Attributes:
@@ -49,11 +49,11 @@ class Batch(NamedTuple):
     arrays: tuple[Any, ...]
 
 
-def batch_of(problem: Problem, number: int, begin: int) -> Batch:
+def batch_of(problem: Problem, number: int, begin: int) -> WorkerBatch:
     """The batch that begins at some place of the problem's stream of examples."""
     index = problem.indices(begin, problem.batch_size)
     x, y = problem.examples.take(index)
-    return Batch(number, (np.uint32(number), x, y, index.astype(np.uint32)))
+    return WorkerBatch(number, (np.uint32(number), x, y, index.astype(np.uint32)))
 
 
 def work(connection: Connection, assignment: Assignment) -> None:
@@ -62,8 +62,8 @@ def work(connection: Connection, assignment: Assignment) -> None:
     problem, params = Recipe(*assignment.recipe).build(x, y)
     layout = layout_of(params)
 
-    def batch(number: int) -> Batch:
-        """Batch t of worker w of n begins at (t * n + w) * batch_size in the stream."""
+    def batch(number: int) -> WorkerBatch:
+        """WorkerBatch t of worker w of n begins at (t * n + w) * batch_size in the stream."""
         begin = (number * assignment.workers + assignment.number) * problem.batch_size
         return batch_of(problem, number, begin)
 
@@ -71,20 +71,20 @@ def work(connection: Connection, assignment: Assignment) -> None:
     pin(assignment.cores)
     parameters = Slots(4 * layout.size, assignment.parameters)
     gradients = Slots(4 * layout.size, assignment.gradients)
-    seals = seals_in(Slots(8 * assignment.servers, assignment.seals))
+    published = published_in(Slots(8 * assignment.servers, assignment.published))
     with Prefetch(batch, assignment.first_batch, _BATCHES) as batches:
         send(connection, Ready(compile_time_s))
-        for order, received_s in orders_of(connection, assignment.bells[0], seals):
+        for request, received_s in orders_of(connection, assignment.doorbells[0], published):
             next_batch = next(batches)
-            while next_batch.number < order.batch:  # one of an order that was abandoned
+            while next_batch.number < request.batch:  # one of a request that was abandoned
                 next_batch = next(batches)
             started_s = time.perf_counter()
-            answer = gradient(parameters.floats(order.parameters), next_batch)
+            answer = gradient(parameters.floats(request.parameters), next_batch)
             computed_s = time.perf_counter()
-            is_finite = push(answer.gradient, gradients.floats(order.gradient))
+            is_finite = push(answer.gradient, gradients.floats(request.gradient))
             is_finite = is_finite and isfinite(answer.neg_elbo)
             times_s = (received_s, started_s, computed_s, time.perf_counter())
-            send(connection, Computed(order.order, answer.neg_elbo, is_finite, *times_s))
+            send(connection, Computed(request.request, answer.neg_elbo, is_finite, *times_s))
             del answer  # the next gradient takes its memory, which is in the cache
 
 
@@ -112,20 +112,22 @@ def _is_finite(part: np.ndarray) -> bool:
     return bool(isfinite(np.dot(part, part)) or np.isfinite(part).all())
 
 
-def orders_of(connection: Connection, bell: int, seals: Seals) -> Iterator[tuple[Compute, float]]:
-    """Orders with the time they could be begun, without those that are abandoned before."""
+def orders_of(
+    connection: Connection, doorbell: int, published: PublishedVersions
+) -> Iterator[tuple[Compute, float]]:
+    """Requests with the time they could be begun, without those that are abandoned before."""
     waiting: deque[Compute] = deque()
     with selectors.DefaultSelector() as selector:
-        for source in (connection, bell):
+        for source in (connection, doorbell):
             selector.register(source, selectors.EVENT_READ)
 
         def may_begin() -> bool:
-            return bool(waiting and seals.min() >= waiting[0].version)
+            return bool(waiting and published.min() >= waiting[0].version)
 
         while True:
             came = {key.fileobj for key, _ in selector.select(0 if may_begin() else None)}
-            if bell in came:
-                let_fade(bell)
+            if doorbell in came:
+                drain(doorbell)
             if connection in came:
                 _note(receive(connection), waiting, connection)
             elif may_begin():
@@ -136,10 +138,10 @@ def _note(message: Message, waiting: deque[Compute], connection: Connection) -> 
     if isinstance(message, Compute):
         waiting.append(message)
     elif isinstance(message, Abandon):
-        known = [order for order in waiting if order.order == message.order]
-        for order in known:  # else its answer is on its way
-            waiting.remove(order)
-            send(connection, Abandoned(message.order))
+        known = [request for request in waiting if request.request == message.request]
+        for request in known:  # else its answer is on its way
+            waiting.remove(request)
+            send(connection, Abandoned(message.request))
 
 
 def make_gradient(problem: Problem, layout: Layout) -> Any:
@@ -167,8 +169,8 @@ class Answer(NamedTuple):
 
 
 def compile_gradient(
-    problem: Problem, layout: Layout, batch: Batch, programs: str
-) -> tuple[Callable[[np.ndarray, Batch], Answer], float]:
+    problem: Problem, layout: Layout, batch: WorkerBatch, programs: str
+) -> tuple[Callable[[np.ndarray, WorkerBatch], Answer], float]:
     """``gradient(flat, batch)``, which waits until it is complete, and the seconds of compilation.
 
     One worker compiles; the others wait and find it in the cache.
@@ -180,7 +182,7 @@ def compile_gradient(
         compiled = lowered.compile()
     compile_time_s = time.perf_counter() - before_s
 
-    def gradient(flat: np.ndarray, batch: Batch) -> Answer:
+    def gradient(flat: np.ndarray, batch: WorkerBatch) -> Answer:
         value, tensors = compiled(flat, problem.key, *batch.arrays)
         # By way of NumPy, because ``float`` of an array takes twice as long.
         return Answer(np.asarray(value).item(), [np.asarray(tensor) for tensor in tensors])

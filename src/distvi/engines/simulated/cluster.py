@@ -66,7 +66,7 @@ class Port:
         return self.busy_s - max(0.0, self.free_s - now_s)
 
 
-class Order:
+class InFlight:
     """A gradient on its way: parameters pulled, computed, pushed."""
 
     __slots__ = (
@@ -78,7 +78,7 @@ class Order:
         self.worker = worker
         self.sequence, self.base = command.sequence, command.version
         self.lane = 0
-        while any(order.lane == self.lane for order in worker.orders.values()):
+        while any(request.lane == self.lane for request in worker.requests.values()):
             self.lane += 1
         self.sent_s = now_s
         self.pulled_s = self.started_s = self.computed_s = self.arrives_s = now_s
@@ -91,10 +91,10 @@ class Order:
         return (self.worker.number, self.worker.incarnation, self.sequence)
 
 
-class Piece(NamedTuple):
+class Message(NamedTuple):
     """What one server gets of a gradient; ``last_s``: when its last byte can be there."""
 
-    order: Order
+    request: InFlight
     server: "Server"
     last_s: float
 
@@ -115,7 +115,7 @@ class Worker:
         if workers.slow_spells is not None:
             self.spells = Spells(workers.slow_spells, Random(f"{seed}/{number}/spells"))
         self.free_s = self.lost_s = 0.0
-        self.orders: dict[int, Order] = {}
+        self.requests: dict[int, InFlight] = {}
         self.joined_s: float | None = None
         self.present_s = 0.0
         self.computing_s = 0.0
@@ -126,8 +126,10 @@ class Worker:
         return start_s + work_s if self.spells is None else self.spells.end_s(start_s, work_s)
 
     def is_computing(self, now_s: float) -> bool:
-        """Whether it is at work on an order."""
-        return any(order.started_s <= now_s < order.computed_s for order in self.orders.values())
+        """Whether it is at work on a request."""
+        return any(
+            request.started_s <= now_s < request.computed_s for request in self.requests.values()
+        )
 
 
 class Spells:
@@ -251,17 +253,17 @@ class Cluster:
         if command.incarnation != worker.incarnation or worker.joined_s is None:
             return  # on its way to a worker that has gone
         self.pulls += 1
-        order = Order(worker, command, self.now_s)
-        worker.orders[order.sequence] = order
-        order.pulled_s = self._pull(worker)
-        order.started_s = max(order.pulled_s, worker.free_s)
+        request = InFlight(worker, command, self.now_s)
+        worker.requests[request.sequence] = request
+        request.pulled_s = self._pull(worker)
+        request.started_s = max(request.pulled_s, worker.free_s)
         work_s = self._work_s * self.settings.gradient.jitter.draw(worker.random)
         work_s, worker.lost_s = work_s + worker.lost_s, 0.0
-        order.computed_s = worker.free_s = worker.compute(order.started_s, work_s)
-        self._push(order)
+        request.computed_s = worker.free_s = worker.compute(request.started_s, work_s)
+        self._push(request)
 
     def _pull(self, worker: Worker) -> float:
-        """Every server sends its part, once it has applied the update that was ordered last."""
+        """Every server sends its part, once it has applied the update that was requested last."""
         messages = []
         for server in self.servers:
             begins_s = max(self.now_s, server.ready_s, server.sends.free_s)
@@ -274,57 +276,57 @@ class Cluster:
             pulled_s = max(pulled_s, received_s, ends_s + self._latency_s)
         return pulled_s
 
-    def _push(self, order: Order) -> None:
+    def _push(self, request: InFlight) -> None:
         """One message for each server; workers begin with different ones."""
-        worker, servers = order.worker, self.servers
-        order.pieces_left = len(servers)
-        begins_s = max(order.computed_s, worker.sends.free_s)
+        worker, servers = request.worker, self.servers
+        request.pieces_left = len(servers)
+        begins_s = max(request.computed_s, worker.sends.free_s)
         for turn in range(len(servers)):
             server = servers[(worker.number + turn) % len(servers)]
             ends_s = worker.sends.carry(begins_s, server.part_bytes)
-            piece = Piece(order, server, ends_s + self._latency_s)
-            self._at(begins_s + self._latency_s, self._reach, piece)
+            message = Message(request, server, ends_s + self._latency_s)
+            self._at(begins_s + self._latency_s, self._reach, message)
             begins_s = ends_s
 
-    def _reach(self, piece: Piece) -> None:
-        """The first byte of a piece is at its server."""
-        order, server, last_s = piece
-        if order.is_over:
+    def _reach(self, message: Message) -> None:
+        """The first byte of a message is at its server."""
+        request, server, last_s = message
+        if request.is_over:
             return
         received_s = server.receives.carry(self.now_s, server.part_bytes)
-        order.arrives_s = max(order.arrives_s, received_s, last_s)
-        order.pieces_left -= 1
-        if not order.pieces_left:
-            self._at(order.arrives_s, self._arrive, order)
+        request.arrives_s = max(request.arrives_s, received_s, last_s)
+        request.pieces_left -= 1
+        if not request.pieces_left:
+            self._at(request.arrives_s, self._arrive, request)
 
-    def _arrive(self, order: Order) -> Event | None:
-        if order.is_over:
+    def _arrive(self, request: InFlight) -> Event | None:
+        if request.is_over:
             return None
-        worker = order.worker
-        self._end(order)
+        worker = request.worker
+        self._end(request)
         self.pushes += 1
         ticket = Ticket(
-            worker.number, worker.incarnation, order.sequence, order.base, self.batch_size
+            worker.number, worker.incarnation, request.sequence, request.base, self.batch_size
         )
         return GradientArrived(ticket)
 
-    def _end(self, order: Order) -> None:
-        """An order has been answered, or abandoned now."""
-        order.is_over = True
-        worker = order.worker
-        del worker.orders[order.sequence]
-        worker.computing_s += self._computed_s(order)
-        self.timeline.order(order, self.now_s)
+    def _end(self, request: InFlight) -> None:
+        """A request has been answered, or abandoned now."""
+        request.is_over = True
+        worker = request.worker
+        del worker.requests[request.sequence]
+        worker.computing_s += self._computed_s(request)
+        self.timeline.request(request, self.now_s)
 
-    def _computed_s(self, order: Order) -> float:
-        return max(0.0, min(self.now_s, order.computed_s) - order.started_s)
+    def _computed_s(self, request: InFlight) -> float:
+        return max(0.0, min(self.now_s, request.computed_s) - request.started_s)
 
     # Updates and members
 
     def _commit(self, command: Commit) -> None:
         self._events_left = self._patience
         costs = self.settings.servers
-        s_per_byte = costs.apply_s_per_byte + len(command.parts) * costs.combine_s_per_byte
+        s_per_byte = costs.apply_s_per_byte + len(command.contributions) * costs.combine_s_per_byte
         s_per_byte = self._share_cores(s_per_byte)
         for server in self.servers:
             begins_s = max(self.now_s, server.ready_s)
@@ -350,15 +352,15 @@ class Cluster:
 
     def _cancel(self, command: Cancel) -> None:
         worker = self.workers[command.worker]
-        order = worker.orders.get(command.sequence)
-        if order is None or command.incarnation != worker.incarnation:
+        request = worker.requests.get(command.sequence)
+        if request is None or command.incarnation != worker.incarnation:
             return
-        self._end(order)
+        self._end(request)
         self._stop_work(worker)
 
     def _stop_work(self, worker: Worker) -> None:
         """Nothing that a worker still had to compute or send occupies it any more."""
-        if not worker.orders:
+        if not worker.requests:
             worker.free_s = min(worker.free_s, self.now_s)
             for port in (worker.sends, worker.receives):
                 port.busy_s -= max(0.0, port.free_s - self.now_s)
@@ -388,8 +390,8 @@ class Cluster:
             self._at(self.now_s + 2 * self._latency_s, self._join, worker)
 
     def _leave(self, worker: Worker) -> None:
-        for order in list(worker.orders.values()):
-            self._end(order)
+        for request in list(worker.requests.values()):
+            self._end(request)
         self._stop_work(worker)
         self.timeline.left(worker.number)
         assert worker.joined_s is not None
@@ -399,12 +401,12 @@ class Cluster:
     # What can be asked of it
 
     def upcoming(self) -> tuple[int, int, int] | None:
-        """The order whose gradient will be the next to arrive, as far as is known now."""
+        """The request whose gradient will be the next to arrive, as far as is known now."""
         next_s, upcoming = math.inf, None
         for time_s, _, _, what in self._queue:
-            order = what.order if isinstance(what, Piece) else what
-            if isinstance(order, Order) and not order.is_over and time_s < next_s:
-                next_s, upcoming = time_s, order
+            request = what.request if isinstance(what, Message) else what
+            if isinstance(request, InFlight) and not request.is_over and time_s < next_s:
+                next_s, upcoming = time_s, request
         return None if upcoming is None else upcoming.key
 
     @property
@@ -416,6 +418,6 @@ class Cluster:
     @property
     def computing_s(self) -> float:
         """Time that workers have computed, summed over them."""
-        orders = (order for worker in self.workers for order in worker.orders.values())
+        requests = (request for worker in self.workers for request in worker.requests.values())
         done_s = sum(worker.computing_s for worker in self.workers)
-        return done_s + sum(self._computed_s(order) for order in orders)
+        return done_s + sum(self._computed_s(request) for request in requests)

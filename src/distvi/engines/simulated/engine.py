@@ -1,7 +1,7 @@
 """Training on the simulated cluster: time is virtual, every gradient is computed for real.
 
 A gradient is computed when it arrives, or just before, as the next that will, on the parameters
-that its worker was sent. Those of orders that a scheme cancels are never computed, and workers of
+that its worker was sent. Those of requests that a scheme cancels are never computed, and workers of
 one version share its memory.
 """
 
@@ -14,11 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from distvi.engines.base import Halted, Params, Problem, TrainState
-from distvi.engines.memory import keep_freed_memory, return_freed_memory
-from distvi.engines.record import Record, summary_fields
 from distvi.engines.simulated.cluster import Cluster
-from distvi.engines.timeline import Span
-from distvi.parameters import Flat, Shards, Snapshot, Store
+from distvi.engines.statistics import Record, summary_fields
+from distvi.engines.trace import Span
+from distvi.parameters import Flat, ParameterVersion, Shards, Store
 from distvi.protocol import (
     Cancel,
     Command,
@@ -26,7 +25,7 @@ from distvi.protocol import (
     Event,
     Free,
     GradientArrived,
-    GradientUnusable,
+    GradientNonFinite,
     Left,
     Observer,
     Rules,
@@ -36,18 +35,19 @@ from distvi.protocol import (
     drive,
     initial_state,
 )
+from distvi.system.malloc import keep_freed_memory, return_freed_memory
 
-Key = tuple[int, int, int]
+TicketId = tuple[int, int, int]
 
 
-class Task(NamedTuple):
+class Work(NamedTuple):
     """What a worker was sent: parameters, and which of its batches is next."""
 
-    snapshot: Snapshot
+    parameters: ParameterVersion
     batch: int
 
 
-class Laboratory:
+class SimulatedTransport:
     """A transport: the cluster's times, and the numbers that belong to them.
 
     The batch and the noise of a worker's gradient depend on how many it was asked for before, and
@@ -61,7 +61,7 @@ class Laboratory:
         store: The parameters.
         first_batch: Of every worker.
         ahead: Whether the next gradient is begun before the present one is waited for, so that
-            the processor does not idle meanwhile. In vain where the scheme cancels its order then.
+            the processor does not idle meanwhile. In vain where the scheme cancels it then.
     """
 
     def __init__(
@@ -74,9 +74,9 @@ class Laboratory:
         self._problem = problem
         self._ahead = ahead
         self._next = [first_batch] * len(cluster.workers)
-        self._tasks: dict[Key, Task] = {}
-        self._begun: dict[Key, tuple[Array, Flat, Array]] = {}
-        self._values: dict[Key, float] = {}
+        self._work: dict[TicketId, Work] = {}
+        self._begun: dict[TicketId, tuple[Array, Flat, Array]] = {}
+        self._values: dict[TicketId, float] = {}
         self._gradient = jax.jit(make_gradient(problem, store.shards))
 
     def receive(self) -> tuple[float, Event] | None:
@@ -88,7 +88,7 @@ class Laboratory:
         if isinstance(event, GradientArrived):
             event = self._arrived(event)
         elif isinstance(event, Left):
-            for key in [key for key in self._tasks if key[:2] == (event.worker, event.incarnation)]:
+            for key in [key for key in self._work if key[:2] == (event.worker, event.incarnation)]:
                 self._abandon(key)
         return now_s, event
 
@@ -97,11 +97,11 @@ class Laboratory:
         if isinstance(command, SendParameters):
             number = self._next[command.worker]
             key = (command.worker, command.incarnation, command.sequence)
-            self._tasks[key] = Task(self.store.pull(), number)
+            self._work[key] = Work(self.store.pull(), number)
             self._next[command.worker] += 1
         elif isinstance(command, Commit):
             self.store.commit(command)
-            values = [self._values.pop(part.ticket.key) for part in command.parts]
+            values = [self._values.pop(part.ticket.key) for part in command.contributions]
             self.neg_elbos.append(sum(values) / len(values))
         elif isinstance(command, Free):
             self.store.drop(command.ticket)
@@ -112,33 +112,33 @@ class Laboratory:
             self.end = command.reason
         self.cluster.execute(command)
 
-    def _abandon(self, key: Key) -> None:
-        self._tasks.pop(key, None)
+    def _abandon(self, key: TicketId) -> None:
+        self._work.pop(key, None)
         self._begun.pop(key, None)
 
     def _arrived(self, event: GradientArrived) -> Event:
         ticket = event.ticket
         value, gradient, total = self._begin(ticket.key)
-        del self._tasks[ticket.key], self._begun[ticket.key]
+        del self._work[ticket.key], self._begun[ticket.key]
         upcoming = self.cluster.upcoming() if self._ahead else None
         if upcoming is not None:
             self._begin(upcoming)
         # The sum is had for nothing, but overflows where a gradient is huge.
         if not (math.isfinite(total) or (np.isfinite(value) and np.isfinite(gradient).all())):
-            return GradientUnusable(ticket)
+            return GradientNonFinite(ticket)
         self.store.hold(ticket, gradient)
         self._values[ticket.key] = float(value)
         return event
 
-    def _begin(self, key: Key) -> tuple[Array, Flat, Array]:
+    def _begin(self, key: TicketId) -> tuple[Array, Flat, Array]:
         """What ``make_gradient`` gives for a task, once; nobody waits for it here."""
         if key not in self._begun:
-            problem, (snapshot, number) = self._problem, self._tasks[key]
+            problem, (parameters, number) = self._problem, self._work[key]
             begin = (number * len(self.cluster.workers) + key[0]) * problem.batch_size
             index = problem.indices(begin, problem.batch_size)
             x, y = problem.examples.take(index)
             self._begun[key] = self._gradient(
-                snapshot.flat, problem.key, np.uint32(number), x, y, index.astype(np.uint32)
+                parameters.flat, problem.key, np.uint32(number), x, y, index.astype(np.uint32)
             )
         return self._begun[key]
 
@@ -173,7 +173,7 @@ class SimulatedEngine:
         shards: Who holds which parameters.
         opt_state: Of the unsharded optimizer, to go on from.
         update: Updates that have been made already.
-        counts: What ``counts`` said after those.
+        counters: What ``counters`` said after those.
     """
 
     def __init__(
@@ -186,21 +186,21 @@ class SimulatedEngine:
         *,
         opt_state: Any = None,
         update: int = 0,
-        counts: dict[str, Any] | None = None,
+        counters: dict[str, Any] | None = None,
     ) -> None:
         keep_freed_memory()
         self.observers: list[Observer] = []
         self.timeline = cluster.timeline
-        self._record = Record(counts)
+        self._record = Record(counters)
         self._pushed, self._pulled = (
-            (counts or {}).get("pushed", 0),
-            (counts or {}).get("pulled", 0),
+            (counters or {}).get("pushed", 0),
+            (counters or {}).get("pulled", 0),
         )
         self._rules, self._cluster, self._batch_size = rules, cluster, problem.batch_size
         store = Store(shards, shards.layout.flatten(params), opt_state, update)
         first_batch = self._record.used // len(cluster.workers)
         ahead = rules.scheme.stragglers is Stragglers.FINISH
-        self._laboratory = Laboratory(problem, cluster, store, first_batch, ahead=ahead)
+        self._laboratory = SimulatedTransport(problem, cluster, store, first_batch, ahead=ahead)
         self._state = initial_state(rules, version=update, examples=self.examples)
 
     @property
@@ -240,17 +240,17 @@ class SimulatedEngine:
         return self._cluster.now_s
 
     @property
-    def counts(self) -> dict[str, Any]:
+    def counters(self) -> dict[str, Any]:
         """What a checkpoint keeps of the gradients so far."""
         pushed, pulled = self._pushed + self._cluster.pushes, self._pulled + self._cluster.pulls
         return self._record.as_json() | {"pushed": pushed, "pulled": pulled}
 
     @property
-    def measured(self) -> dict[str, Any]:
+    def statistics(self) -> dict[str, Any]:
         """Its fields of summary.json."""
-        counts, placement = self.counts, self._laboratory.store.shards.placement
+        counters, placement = self.counters, self._laboratory.store.shards.placement
         scheme = self._rules.scheme
-        return summary_fields(self._record, scheme, placement, counts, self._batch_size) | {
+        return summary_fields(self._record, scheme, placement, counters, self._batch_size) | {
             "clock": "virtual",
             "workers": len(self._cluster.workers),
         }
@@ -263,18 +263,18 @@ class SimulatedEngine:
         Raises:
             Halted: the run cannot go on; the state is that of the last update.
         """
-        laboratory = self._laboratory
-        laboratory.neg_elbos = []
+        transport = self._laboratory
+        transport.neg_elbos = []
         self._state = drive(
             self._rules,
-            laboratory,
+            transport,
             state=self._state,
             observers=(self._record, *self.observers),
             pause=lambda state: state.version >= until or interrupted(),
         )
         if self._state.outcome is not None and self.update < until:
-            raise Halted(laboratory.end)
-        return np.asarray(laboratory.neg_elbos, np.float32)
+            raise Halted(transport.end)
+        return np.asarray(transport.neg_elbos, np.float32)
 
     def __enter__(self) -> "SimulatedEngine":
         return self

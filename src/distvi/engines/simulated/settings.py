@@ -7,15 +7,10 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from distvi.errors import InputError, nearest
-
-
-class Settings(BaseModel):
-    """A table of settings: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from distvi.system.settings import Settings, describe
 
 
 def _several(value: Any) -> Any:
@@ -24,7 +19,9 @@ def _several(value: Any) -> Any:
 
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0)]  # infinite bandwidth is one way to have no network
+Positive = Annotated[
+    float, Field(gt=0, allow_inf_nan=True)
+]  # infinite bandwidth is one way to have no network
 Speed = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Speeds = Annotated[tuple[Speed, ...], BeforeValidator(_several), Field(min_length=1)]
 OneOrMore = Annotated[tuple[Positive, ...], BeforeValidator(_several), Field(min_length=1)]
@@ -246,17 +243,3 @@ def cluster_of(table: Mapping[str, Any], where: str) -> ClusterSettings:
         return ClusterSettings.model_validate(table)
     except ValidationError as error:
         raise InputError(f"{where}: {describe(error)}") from error
-
-
-def describe(error: ValidationError) -> str:
-    """The first complaint of pydantic, in one line."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"unknown key '{key}'"
-    reason = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"{key}: {reason}" if key else reason
-    if first["type"] == "missing":
-        return f"{key} is missing"
-    return f"{key} is {first['input']!r}: {reason[0].lower()}{reason[1:]}"

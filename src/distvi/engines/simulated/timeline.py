@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from distvi.engines.timeline import Span, perfetto
+from distvi.engines.trace import Span, perfetto
 
 if TYPE_CHECKING:
-    from distvi.engines.simulated.cluster import Order
+    from distvi.engines.simulated.cluster import InFlight
 
 __all__ = ["NO_TIMELINE", "Span", "Timeline", "perfetto"]
 
@@ -28,20 +28,20 @@ class Timeline:
         self._workers = workers
         self._free_s: dict[tuple[int, int], float] = {}
 
-    def order(self, order: "Order", now_s: float) -> None:
-        """A worker's order has ended; what lies after now never happened."""
-        number, lane = order.worker.number, order.lane
+    def request(self, request: "InFlight", now_s: float) -> None:
+        """A worker's request has ended; what lies after now never happened."""
+        number, lane = request.worker.number, request.lane
         if self._workers is not None and number >= self._workers:
             return
         times_s = (
-            ("wait", self._free_s.get((number, lane), order.sent_s), order.sent_s),
-            ("pull", order.sent_s, order.pulled_s),
-            ("compute", order.started_s, order.computed_s),
-            ("push", order.computed_s, order.arrives_s),
+            ("wait", self._free_s.get((number, lane), request.sent_s), request.sent_s),
+            ("pull", request.sent_s, request.pulled_s),
+            ("compute", request.started_s, request.computed_s),
+            ("push", request.computed_s, request.arrives_s),
         )
         for what, start_s, end_s in times_s:
             if start_s < (end_s := min(end_s, now_s)):
-                self._keep(Span("worker", number, what, start_s, end_s, order.base, lane))
+                self._keep(Span("worker", number, what, start_s, end_s, request.base, lane))
         self._free_s[number, lane] = now_s
 
     def left(self, worker: int) -> None:
@@ -54,7 +54,7 @@ class Timeline:
 
 
 class _NoTimeline(Timeline):
-    def order(self, order: "Order", now_s: float) -> None: ...
+    def request(self, request: "InFlight", now_s: float) -> None: ...
 
     def left(self, worker: int) -> None: ...
 

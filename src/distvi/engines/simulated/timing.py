@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from distvi.engines.record import Record, describe_staleness
 from distvi.engines.simulated.cluster import Cluster
+from distvi.engines.statistics import Record, describe_staleness
 from distvi.protocol import Outcome, Rules, drive
 
 

@@ -1,0 +1,149 @@
+"""The model in distvi, as ``distvi train`` trains it: ``python -m benchmarks.distvi_step [CORE]``.
+
+On all cores, or pinned to one, where JAX has one thread.
+"""
+
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import problem
+from benchmarks.contender import pin, serve
+from distvi.config.run import resolve
+from distvi.data import Dataset, Examples, Standardization, Task
+from distvi.engines import Engine
+from distvi.engines.mesh.engine import MeshEngine, devices
+from distvi.models import Batch, DeepGP
+from distvi.models.deep_gp import Spectrum
+from distvi.training import optimizers
+from distvi.training.plan import Setup, model_of
+
+UPDATES = 10_000_000  # more than will be made: the run of an engine has a length
+
+MODEL = {
+    "hidden_layers": problem.HIDDEN_LAYERS,
+    "width": problem.WIDTH,
+    "features": problem.FEATURES,
+    "kernel": "rbf",
+    "ard": True,
+    "omega": "var_fixed",
+    "estimator": "local",
+    "samples": 1,
+}
+
+
+class Distvi:
+    """One engine per batch size; where there is an accelerator, the data set lies in its memory."""
+
+    def __init__(self) -> None:
+        examples = Examples(*problem.synthetic_images())
+        self._dataset = Dataset(
+            name="synthetic",
+            task=Task.CLASSIFICATION,
+            train=examples,
+            test=Examples(examples.x[:1], examples.y[:1]),
+            classes=tuple(str(number) for number in range(problem.CLASSES)),
+            inputs=tuple(f"pixel_{number}" for number in range(problem.INPUTS)),
+            targets=("label",),
+        )
+        self._standardization = Standardization.learn(examples, Task.CLASSIFICATION, "unit")
+        self._engines: dict[int, Engine] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Distvi":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def describe(self) -> dict[str, str]:
+        device = jax.devices()[0]
+        return {"jax": jax.__version__, "device": device.device_kind}
+
+    def prepare(self, batch: int) -> None:
+        self._engines[batch] = self._stack.enter_context(self._engine(self._setup(batch)))
+        self.run(20, batch)
+
+    def _engine(self, setup: Setup) -> Engine:
+        params = setup.initial_params()
+        return MeshEngine(setup.problem(params), params, setup.devices, last=UPDATES)
+
+    def run(self, steps: int, batch: int) -> float:
+        engine = self._engines[batch]
+        before = time.perf_counter()
+        engine.advance(engine.update + steps)
+        return time.perf_counter() - before
+
+    def loss(self, case: str) -> tuple[float, float]:
+        draws = dict(np.load(case))
+        params: dict[str, Any] = {"likelihood": {}}
+        for number in range(len(problem.LAYERS)):
+            layer = {
+                group: {name: jnp.asarray(draws[f"layer_{number}/{prefix}{name}"])
+                        for name in names}
+                for group, prefix, names in (
+                    ("kernel", "", ("log_variance", "log_lengthscale")),
+                    ("omega", "omega_", ("mean", "log_var")),
+                    ("weights", "weights_", ("mean", "log_var")),
+                )
+            }  # fmt: skip
+            params[f"layer_{number}"] = layer
+        model = self._setup(len(draws["x"])).model
+        assert isinstance(model, DeepGP)
+        given = GivenDraws(model.inputs, model.outputs, model.likelihood, model.settings, 0, draws)
+        index = jnp.arange(len(draws["x"]), dtype=jnp.uint32)
+        batch = Batch(jnp.asarray(draws["x"]), jnp.asarray(draws["y"]), index)
+        value, gradients = jax.value_and_grad(given.neg_elbo)(
+            params, batch, jax.random.key(0), problem.EXAMPLES
+        )
+        leaves = jax.tree.leaves(gradients)
+        return float(value), float(np.sqrt(sum(np.sum(np.square(leaf)) for leaf in leaves)))
+
+    def _setup(self, batch: int) -> Setup:
+        settings = {
+            "batch_size": batch,
+            "learning_rate": problem.LEARNING_RATE,
+            "updates": UPDATES,
+            "shuffle_block": 1,
+            "model": MODEL,
+        }
+        config = resolve(self._dataset.name, settings=settings)
+        return Setup(
+            config=config,
+            dataset=self._dataset,
+            standardization=self._standardization,
+            model=model_of(config, self._dataset.schema),
+            schedule=optimizers.schedule("constant", problem.LEARNING_RATE, UPDATES),
+            updates=UPDATES,
+            devices=devices(None),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class GivenDraws(DeepGP):
+    """The model with its random draws given instead of drawn, so that losses can be compared."""
+
+    draws: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @cached_property
+    def spectra(self) -> tuple[Spectrum, ...]:
+        scale = jnp.ones(self.settings.features)
+        layers = range(len(self.layer_sizes))
+        return tuple(Spectrum(jnp.asarray(self.draws[f"layer_{n}/z"]), scale) for n in layers)
+
+    def _layer_noise(self, key: jax.Array, index: jax.Array) -> list[jax.Array]:
+        return [jnp.asarray(self.draws[f"noise_{n}"]) for n in range(len(self.layer_sizes))]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        pin(int(sys.argv[1]))
+    with Distvi() as contender:
+        serve(contender)

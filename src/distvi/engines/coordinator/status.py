@@ -1,0 +1,150 @@
+"""What every process is doing: for the live view, the timeline and the summary."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from distvi.engines.coordinator.messages import Applied, Computed, Ready, Saved
+from distvi.engines.coordinator.requests import RequestSlots
+from distvi.engines.local.fleet import Process
+from distvi.engines.status import EngineStatus, ServerStatus, WorkerStatus
+from distvi.engines.trace import Span
+from distvi.protocol import Dismiss
+
+_RECENT_SPANS = 4096
+
+
+@dataclass(eq=False)
+class StatusTracker:
+    """Told by the transport.
+
+    Attributes:
+        workers: All of them.
+        servers: All of them.
+        recent: The last of what took time.
+        kept: All of it, if it is kept.
+        incidents: What went wrong and was mended, one line each.
+        tell: Told of each incident when it happens.
+    """
+
+    workers: list[WorkerStatus]
+    servers: list[ServerStatus]
+    recent: deque[Span] = field(default_factory=lambda: deque(maxlen=_RECENT_SPANS))
+    kept: list[Span] | None = None
+    incidents: list[str] = field(default_factory=list)
+    tell: Callable[[str], None] = lambda incident: None
+    compile_time_s: float = 0.0
+    pushes: int = 0
+    pulls: int = 0
+
+    def keep_all(self) -> None:
+        """Keep every span from now on."""
+        self.kept = list(self.recent)
+
+    @property
+    def spans(self) -> Iterable[Span]:
+        """What took time: all that is known of it."""
+        return self.recent if self.kept is None else self.kept
+
+    def _took_time(self, spans: list[Span]) -> None:
+        self.recent.extend(spans)
+        if self.kept is not None:
+            self.kept.extend(spans)
+
+    def _incident(self, what: str) -> None:
+        self.incidents.append(what)
+        self.tell(what)
+
+    def snapshot(self) -> EngineStatus:
+        """Copies, for whoever draws them."""
+        return EngineStatus(
+            tuple(replace(worker) for worker in self.workers),
+            tuple(replace(server) for server in self.servers),
+            tuple(self.recent),
+        )
+
+    def started(self, process: Process) -> None:
+        """A process was started."""
+        now = self._of(process)
+        now.state, now.process, now.replaced = "starting", process.process.pid, process.start
+
+    def ready(self, process: Process, message: Ready) -> None:
+        """It is ready."""
+        self._of(process).state = "waiting" if process.role == "worker" else "ready"
+        self.compile_time_s = max(self.compile_time_s, message.compile_time_s)
+
+    def died(self, process: Process, how: str) -> None:
+        """It has ended."""
+        now = self._of(process)
+        now.state, now.process = "gone", 0
+        if how:
+            self._incident(how)
+
+    def dismissed(self, command: Dismiss) -> None:
+        """A worker was silent for too long."""
+        self.workers[command.worker].state = "dismissed"
+        self._incident(f"worker {command.worker} was dismissed: {command.reason}")
+
+    def sent(self) -> None:
+        """A worker was asked for a gradient."""
+        self.pulls += 1
+        self._moved()
+
+    def _moved(self) -> None:
+        """A gradient was pushed, or parameters pulled: a part by or from every server."""
+        for server in self.servers:
+            server.moved_bytes += server.bytes
+
+    def began(self, worker: int) -> None:
+        """A worker has begun what it was asked for."""
+        self.workers[worker].state = "computing"
+
+    def answered(self, worker: int, *, has_more: bool) -> None:
+        """A worker has come to the end of a request."""
+        self.workers[worker].state = "computing" if has_more else "waiting"
+
+    def computed(self, worker: int, request: RequestSlots, message: Computed, newest: int) -> None:
+        """A worker has delivered a gradient."""
+        now = self.workers[worker]
+        now.gradients += 1
+        self.pushes += 1
+        self._moved()
+        now.staleness = newest - request.command.version
+        now.computing_s += message.computed_s - message.started_s
+        version = request.command.version
+        waited_s = now.last_s or message.received_s
+        times_s = (
+            ("wait", waited_s, message.received_s),
+            ("pull", max(message.received_s, waited_s), message.started_s),
+            ("compute", message.started_s, message.computed_s),
+            ("push", message.computed_s, message.pushed_s),
+        )
+        now.last_s = message.pushed_s
+        self._took_time(
+            [
+                Span("worker", worker, what, start_s, end_s, version)
+                for what, start_s, end_s in times_s
+                if start_s < end_s
+            ]
+        )
+
+    def applied(self, server: int, message: Applied) -> None:
+        """A server has made an update."""
+        now = self.servers[server]
+        now.updates += 1
+        now.applying_s += message.ended_s - message.started_s
+        times_s = (message.started_s, message.ended_s)
+        self._took_time([Span("server", server, "apply", *times_s, message.version)])
+
+    def saved(self, server: int, message: Saved) -> None:
+        """A server has saved."""
+        self.servers[server].applying_s += message.ended_s - message.started_s
+        times_s = (message.started_s, message.ended_s)
+        self._took_time([Span("server", server, "save", *times_s, message.version)])
+
+    def _of(self, process: Process) -> WorkerStatus | ServerStatus:
+        return (
+            self.workers[process.number]
+            if process.role == "worker"
+            else self.servers[process.number]
+        )

@@ -1,0 +1,61 @@
+"""What a process finds around it: cores, devices, threads."""
+
+import os
+import shutil
+import subprocess
+
+
+def cores() -> list[int]:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def gpus() -> list[str]:
+    """NVIDIA devices that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name and name != "-1"]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    asked = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=30)
+    except subprocess.TimeoutExpired:  # a driver that hangs: JAX could use no device either
+        return []
+    return answer.stdout.split() if answer.returncode == 0 else []
+
+
+def worker_environment(number: int, devices: list[str]) -> dict[str, str]:
+    """One thread for a worker, and one of the devices from ``gpus`` where there are some."""
+    environment = _one_thread()
+    if devices:
+        environment |= {
+            "CUDA_VISIBLE_DEVICES": devices[number % len(devices)],
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # the main process evaluates on one of them
+        }
+    return environment
+
+
+def server_environment() -> dict[str, str]:
+    """A server computes on the CPU, with one thread."""
+    return {**_one_thread(), "JAX_PLATFORMS": "cpu"}
+
+
+def _one_thread() -> dict[str, str]:
+    """What XLA and its libraries read when they are loaded.
+
+    XLA's flag keeps one operation on one thread. But independent operations still go to a pool of
+    as many threads as there are cores, unless that has one: then they are computed in place, and
+    an update takes half the processor's time.
+    """
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+    return {
+        "XLA_FLAGS": flags,
+        "PJRT_NPROC": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }

@@ -1,0 +1,141 @@
+"""Memory that several processes share: slots of equal size, and arrays that never change.
+
+The memory has no name, only descriptors that processes inherit: when the last process that holds
+one has ended, however it ended, the kernel takes the memory back. Nothing can be left behind.
+"""
+
+import mmap
+import os
+import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+from distvi.errors import RunFailed
+from distvi.system.memmap import place_in_file
+
+CAPACITY = 4096
+"""Slots that there can be. Address space alone: a slot takes memory once it is written."""
+
+
+class Slots:
+    """Slots of equal size; the first is number 0. Each begins at a page, so XLA reads it in place.
+
+    Args:
+        slot_bytes: Size of one.
+        descriptor: Of the memory, in a process that did not make it.
+    """
+
+    def __init__(self, slot_bytes: int, descriptor: int | None = None) -> None:
+        self.slot_bytes = slot_bytes
+        self._stride = -(-max(slot_bytes, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+        if descriptor is None:
+            descriptor = new_memory(CAPACITY * self._stride)
+            self._close = weakref.finalize(self, os.close, descriptor)
+        self.descriptor = descriptor
+        self._memory = mmap.mmap(descriptor, CAPACITY * self._stride)
+
+    def close(self) -> None:
+        """Give the descriptor up: no more processes will be started. The content stays."""
+        self._close()
+
+    def bytes(self, slot: int) -> np.ndarray:
+        """The content of a slot, byte by byte."""
+        start = slot * self._stride
+        return np.frombuffer(self._memory, np.uint8, self.slot_bytes, offset=start)
+
+    def floats(self, slot: int) -> np.ndarray:
+        """The content of a slot as a float32 vector."""
+        return self.bytes(slot).view(np.float32)
+
+
+class FreeSlots:
+    """Numbers of slots that nobody uses, the lowest first: few slots are ever written."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._used: set[int] = set()
+        self._returned: list[int] = []
+
+    def take(self) -> int:
+        """A slot that nobody uses.
+
+        Raises:
+            RunFailed: there is none.
+        """
+        slot = self._returned.pop() if self._returned else len(self._used)
+        if slot >= CAPACITY:
+            raise RunFailed(f"more than {CAPACITY} {self._what} are in use at once")
+        self._used.add(slot)
+        return slot
+
+    def give_back(self, slot: int) -> None:
+        """Somebody has no more use for a slot."""
+        self._used.remove(slot)
+        self._returned.append(slot)
+
+    @property
+    def used(self) -> int:
+        """Slots in use."""
+        return len(self._used)
+
+
+class SharedArray(NamedTuple):
+    """Where another process finds an array.
+
+    Attributes:
+        dtype: Its type, as NumPy spells it.
+        shape: Its shape, row-major.
+        path: The file it lies in; empty: ``descriptor`` has it.
+        descriptor: Of shared memory; -1 where there is a file.
+        offset: Where it begins in the file, in bytes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    path: str
+    descriptor: int
+    offset: int
+
+    def open(self) -> np.ndarray:
+        """The array, read-only. Of a file nothing is read yet."""
+        dtype, shape = np.dtype(self.dtype), tuple(self.shape)
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        if self.path:
+            return np.memmap(self.path, dtype, mode="r", offset=self.offset, shape=shape)
+        memory = mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_READ)
+        count = int(np.prod(shape))
+        return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
+@contextmanager
+def shared(array: np.ndarray) -> Iterator[SharedArray]:
+    """Offer an array to other processes: by its file if it is mapped from one, else as a copy."""
+    dtype = array.dtype.str
+    if (place := place_in_file(array)) is not None:
+        path, offset = place
+        yield SharedArray(dtype, array.shape, str(path), -1, offset)
+        return
+    descriptor = new_memory(max(array.nbytes, 1))
+    try:
+        if array.size:
+            memory = mmap.mmap(descriptor, array.nbytes)
+            np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)[...] = array
+        yield SharedArray(dtype, array.shape, "", descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def new_memory(size_bytes: int) -> int:
+    """A descriptor of new shared memory, all zero."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("distvi", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile() as file:  # it has no name either
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size_bytes)
+    return descriptor

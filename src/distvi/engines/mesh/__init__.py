@@ -1,0 +1,1 @@
+"""Synchronous training over the JAX devices of one process."""

@@ -1,0 +1,164 @@
+"""What a trained run says of new inputs: metrics where the targets are known, tables elsewhere."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from distvi import data
+from distvi.data import Examples, Task
+from distvi.errors import InputError
+from distvi.evaluation.metrics import QUANTILES
+from distvi.evaluation.predictor import Evaluation, Predictor
+from distvi.runs import checkpoints
+from distvi.runs.folder import Run
+from distvi.runs.parts import (
+    check_same_data,
+    load_dataset,
+    locate,
+    make_predictor,
+    model_of,
+    run_key,
+)
+
+Writer = Callable[[Any, pa.Schema], Any]
+WRITERS: dict[str, Writer] = {".parquet": pq.ParquetWriter, ".csv": pacsv.CSVWriter}
+
+
+def evaluate(run: Run, dataset: str | None = None) -> dict[str, float]:
+    """Metrics of a run's newest checkpoint.
+
+    Args:
+        run: The run.
+        dataset: Another data set, whose test part is used, or a table of the run's columns, all
+            of whose rows are; None, or the run's own data: the part that the run held out.
+
+    Raises:
+        InputError: a damaged checkpoint, other columns, no targets, or the run's own data have
+            changed since.
+    """
+    predictor, params = load_predictor(run)
+    examples = _examples(run, dataset)
+    return Evaluation(predictor, params, examples, run.schema.targets[0]).metrics
+
+
+def predict(run: Run, inputs: Path, out: Path) -> int:
+    """Write predictions for a table of inputs, with their uncertainty, in original units.
+
+    For regression and counts, for each target: mean, standard deviation (noise included) and
+    quantiles. For classification: the likeliest class and the probability of every class.
+
+    Args:
+        run: The run.
+        inputs: A table with the run's input columns; see `distvi.data.load_inputs`.
+        out: A ``.parquet`` or ``.csv`` file.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        InputError: bad inputs, a damaged checkpoint, or a file that cannot be written.
+    """
+    if out.suffix not in WRITERS:
+        raise InputError(f"--out {out}: the name must end in {' or '.join(WRITERS)}")
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; name a file in it")
+    if out.resolve() == inputs.resolve():
+        raise InputError(f"--out {out} is the table of inputs; choose another file")
+    x, _ = data.load_inputs(inputs, run.schema)
+    predictor, params = load_predictor(run)
+    blanks = np.zeros(len(x), np.int32)
+    if run.schema.task is not Task.CLASSIFICATION:
+        blanks = np.zeros((len(x), len(run.schema.targets)), np.float32)
+    columns = _table_schema(run)
+    with _new_file(out) as part, WRITERS[out.suffix](part, columns) as writer:
+        for _, chunk in predictor.chunks(params, Examples(x, blanks)):
+            writer.write_table(_table(run, chunk, columns))
+    return len(x)
+
+
+def load_predictor(run: Run) -> tuple[Predictor, Any]:
+    """A run's predictions and the parameters of its newest checkpoint.
+
+    Raises:
+        InputError: there is no checkpoint, or it is damaged.
+    """
+    model = model_of(run.config, run.schema)
+    checkpoint = run.newest_checkpoint()
+    like = jax.eval_shape(model.init, run_key(run.config))
+    where = run.checkpoint_folder / str(checkpoint.update) / "params.safetensors"
+    params = checkpoints.restore(like, checkpoint.params, where)
+    predictor = make_predictor(run.config, model, run.standardization, run.schema.task)
+    return predictor, params
+
+
+def _examples(run: Run, dataset: str | None) -> Examples:
+    own = run.config.data
+    if (
+        dataset is None
+        or locate(own.model_copy(update={"dataset": dataset})).dataset == own.dataset
+    ):
+        found = load_dataset(own)
+        check_same_data(found, run)
+        return found.test
+    named = dataset in {entry.name for entry in data.available()}
+    if named or Path(dataset).is_dir():
+        found = data.load(dataset, data_dir=own.data_dir)
+        theirs, ours = found.schema, run.schema
+        if (theirs.inputs, theirs.targets, theirs.classes) != (
+            ours.inputs,
+            ours.targets,
+            ours.classes,
+        ):
+            raise InputError(f"{dataset} has other columns than {ours.name}, which the run learnt")
+        return found.test
+    x, y = data.load_inputs(dataset, run.schema)
+    if y is None:
+        targets = ", ".join(run.schema.targets)
+        raise InputError(f"{dataset} has no target column ({targets}) to evaluate against")
+    return Examples(x, y)
+
+
+def _table_schema(run: Run) -> pa.Schema:
+    schema = run.schema
+    if schema.task is Task.CLASSIFICATION:
+        fields = [("predicted", pa.string())]
+        return pa.schema([*fields, *((f"p_{name}", pa.float32()) for name in schema.classes)])
+    kinds = ["mean", "sd", *(f"q{100 * q:g}" for q in sorted(QUANTILES))]
+    names = [f"{target}_{kind}" for target in schema.targets for kind in kinds]
+    return pa.schema([(name, pa.float32()) for name in names])
+
+
+def _table(run: Run, chunk: dict[str, np.ndarray], columns: pa.Schema) -> pa.Table:
+    if run.schema.task is Task.CLASSIFICATION:
+        probabilities = chunk["probabilities"]
+        predicted = np.array(run.schema.classes, dtype=object)[probabilities.argmax(1)]
+        return pa.table([pa.array(predicted, pa.string()), *probabilities.T.copy()], schema=columns)
+    standardization = run.standardization
+    mean = standardization.restore_y(chunk["mean"])
+    sd = np.sqrt(chunk["variance"]) * standardization.y_scale
+    quantiles = standardization.restore_y(chunk["quantiles"])[:, np.argsort(QUANTILES)]
+    by_kind = np.concatenate([mean[:, None], sd[:, None], quantiles], axis=1)
+    by_target = np.moveaxis(by_kind, 2, 1).reshape(len(mean), -1)
+    return pa.table(list(by_target.astype(np.float32).T.copy()), schema=columns)
+
+
+@contextmanager
+def _new_file(out: Path) -> Iterator[str]:
+    """A file that gets its name when it is complete."""
+    part = out.with_name(f".{out.name}.part")
+    try:
+        part.touch()
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}") from error
+    try:
+        yield str(part)
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)

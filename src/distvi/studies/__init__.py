@@ -1,0 +1,1 @@
+"""Studies of what settings do to time and error."""

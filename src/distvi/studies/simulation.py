@@ -1,0 +1,216 @@
+"""``distvi simulate``: schemes on a cluster in virtual time, without gradients, at any size."""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from distvi.aggregation import check_liveness, scheme_named
+from distvi.engines.simulated import (
+    NO_TIMELINE,
+    Cluster,
+    ClusterSettings,
+    Span,
+    Timeline,
+    Timing,
+    cluster_named,
+    cluster_of,
+    time_rules,
+)
+from distvi.engines.trace import PerfettoFile
+from distvi.errors import InputError
+from distvi.parameters import Placement, place
+from distvi.protocol import Rules, Scheme
+from distvi.system.settings import Settings, describe
+
+_TIMELINE_WORKERS, _TIMELINE_GRADIENTS = 12, 6
+
+
+def _several(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+Count = Annotated[int, Field(gt=0)]
+Counts = Annotated[tuple[Count, ...], BeforeValidator(_several), Field(min_length=1)]
+SchemeTable = str | dict[str, Any]
+Schemes = Annotated[tuple[SchemeTable, ...], BeforeValidator(_several), Field(min_length=1)]
+
+
+class Spec(Settings):
+    """The keys of a simulation's TOML file; where several values are given, each is run."""
+
+    schemes: Schemes = Field(description="Names, or tables with a name and the scheme's settings.")
+    workers: Counts
+    servers: Counts = (1,)
+    cluster: str | dict[str, Any] = Field(
+        default="network-bound", description="A name, a file, or the tables of one."
+    )
+    parameters: Count | None = Field(default=None, description="Of a model of one tensor.")
+    tensors: Counts | None = Field(default=None, description="Sizes of a model's tensors.")
+    placement: str = "ranges"
+    batch_size: Count = 200
+    gradients_per_worker: Count = 200
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_model(self) -> "Spec":
+        if (self.parameters is None) == (self.tensors is None):
+            raise ValueError("give the model's size: either parameters or tensors")
+        return self
+
+    @property
+    def tensor_sizes(self) -> tuple[int, ...]:
+        """Entries of each tensor."""
+        return self.tensors or (self.parameters or 0,)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One run to simulate.
+
+    Attributes:
+        scheme: How workers and updates are kept in step.
+        workers: How many.
+        placement: What each server holds.
+        gradients_per_update: While all workers are equally fast.
+    """
+
+    scheme: Scheme
+    workers: int
+    placement: Placement
+    gradients_per_update: int
+
+    @property
+    def servers(self) -> int:
+        """How many hold the parameters."""
+        return len(self.placement.shards)
+
+    @property
+    def label(self) -> str:
+        """Scheme, workers and servers, as a part of a file's name."""
+        scheme = re.sub(r"[^\w=-]+", "-", self.scheme.name).strip("-")
+        return f"{scheme}-{self.workers}-workers-{self.servers}-servers"
+
+
+class Result(NamedTuple):
+    """A cell and what came of it."""
+
+    cell: Cell
+    timing: Timing
+
+    def as_json(self) -> dict[str, Any]:
+        """One flat object."""
+        cell = self.cell
+        names = {"scheme": cell.scheme.name, "workers": cell.workers, "servers": cell.servers}
+        return {**names, "placement": cell.placement.name, **self.timing._asdict()}
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """A checked plan.
+
+    Attributes:
+        spec: What was asked for.
+        cluster: What everything costs.
+        cells: All combinations, in the order of the spec: schemes, servers, workers.
+    """
+
+    spec: Spec
+    cluster: ClusterSettings
+    cells: tuple[Cell, ...]
+
+    def results(
+        self,
+        timeline: Callable[[str], AbstractContextManager[Timeline]] = lambda name: nullcontext(
+            NO_TIMELINE
+        ),
+    ) -> Iterator[Result]:
+        """Simulate one cell after the other.
+
+        Args:
+            timeline: From a name, which no other cell has, to what is told of all that took time.
+        """
+        for number, cell in enumerate(self.cells, start=1):
+            with timeline(f"{number:02}-{cell.label}") as kept:
+                timing = self._time(cell, self.spec.gradients_per_worker, kept)
+            yield Result(cell, timing)
+
+    def timelines(self) -> dict[str, list[Span]]:
+        """The first gradients of each scheme, with a dozen workers at most, by its name."""
+        chosen: dict[str, Cell] = {}
+        for cell in self.cells:
+            if cell.scheme.name not in chosen or cell.workers <= _TIMELINE_WORKERS:
+                chosen[cell.scheme.name] = cell
+        found = {}
+        for name, cell in chosen.items():
+            timeline = Timeline(workers=_TIMELINE_WORKERS)
+            self._time(cell, _TIMELINE_GRADIENTS, timeline)
+            found[name] = timeline.spans
+        return found
+
+    def _time(self, cell: Cell, gradients_per_worker: int, timeline: Timeline) -> Timing:
+        gradients = gradients_per_worker * cell.workers
+        rules = Rules(cell.scheme, updates=max(1, gradients // cell.gradients_per_update))
+        sizes, spec = cell.placement.bytes, self.spec
+        return time_rules(
+            rules,
+            Cluster(
+                self.cluster, cell.workers, sizes, spec.batch_size, spec.seed, timeline=timeline
+            ),
+        )
+
+
+@contextmanager
+def trace_file(path: Path) -> Iterator[Timeline]:
+    """A timeline that is written to a file for Perfetto as it comes, in little memory."""
+    with path.open("w", encoding="utf-8") as file:
+        trace = PerfettoFile(file.write)
+        yield Timeline(keep=trace.write)
+        trace.close()
+
+
+def plan(path: Path) -> Simulation:
+    """The simulation of a TOML file, with all its combinations checked.
+
+    Raises:
+        InputError: the file is absent or wrong, or a combination is impossible.
+    """
+    try:
+        spec = Spec.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no valid TOML: {error}") from error
+    except ValidationError as error:
+        raise InputError(f"{path}: {describe(error)}") from error
+    return plan_of(spec, str(path))
+
+
+def plan_of(spec: Spec, where: str = "the simulation") -> Simulation:
+    """The simulation of a spec, see `plan`."""
+    if isinstance(spec.cluster, str):
+        cluster = cluster_named(spec.cluster)
+    else:
+        cluster = cluster_of(spec.cluster, where)
+    placements = [place(spec.placement, spec.tensor_sizes, servers) for servers in spec.servers]
+    cells = []
+    for make in map(_maker, spec.schemes):
+        for placement in placements:
+            for workers in spec.workers:
+                scheme = make(workers)
+                cells.append(Cell(scheme, workers, placement, check_liveness(scheme, workers)))
+    return Simulation(spec, cluster, tuple(cells))
+
+
+def _maker(table: SchemeTable) -> Callable[[int], Scheme]:
+    if isinstance(table, str):
+        return lambda workers: scheme_named(table, workers)
+    settings = {name: value for name, value in table.items() if name != "name"}
+    if "name" not in table:
+        raise InputError(f"scheme {table} has no name")
+    return lambda workers: scheme_named(str(table["name"]), workers, settings)

@@ -1,0 +1,408 @@
+"""One run: a configuration in, a run folder out; and going on with one that was stopped."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from distvi.config.run import RunConfig
+from distvi.engines import Diverged, Driven, Engine, Halted, TrainState
+from distvi.engines.local import LocalEngine
+from distvi.engines.mesh.engine import MeshEngine
+from distvi.engines.trace import perfetto
+from distvi.errors import InputError, RunFailed
+from distvi.evaluation.predictor import Evaluation
+from distvi.progress import Progress, Silent
+from distvi.runs import checkpoints
+from distvi.runs.folder import Run, check_new, create, load_run
+from distvi.runs.parts import check_same_data
+from distvi.runs.recording import journal_file, trace_file
+from distvi.runs.summary import summarize
+from distvi.system.signals import Interruption
+from distvi.training.deployment import local_engine, simulated_engine
+from distvi.training.plan import Setup, prepare
+
+_NEW_COUNTERS: dict[str, Any] = {
+    "training_time_s": 0.0,
+    "compile_time_s": 0.0,
+    "evaluation_time_s": 0.0,
+    "waiting_s": 0.0,
+    "neg_elbo": None,
+    "interval_sum": 0.0,
+    "interval_count": 0,
+    "engine": {},
+}
+_RESIDENT = {"auto": None, "always": True, "never": False}
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by a signal; its checkpoint is written and it can be resumed.
+
+    Attributes:
+        run: The run.
+        signum: The signal.
+    """
+
+    def __init__(self, run: Run, signum: int) -> None:
+        super().__init__(f"interrupted; go on with: distvi resume {run.path}")
+        self.run, self.signum = run, signum
+
+
+def train(config: RunConfig, out: Path | None = None, progress: Progress | None = None) -> Run:
+    """Train from the first update to the last.
+
+    Args:
+        config: From `distvi.config.run.resolve`.
+        out: The run folder to make; by default the next free ``runs/NAME-0001``.
+        progress: Who is told how it goes.
+
+    Raises:
+        InputError: the input is wrong; nothing has been written.
+        RunFailed: the ELBO was not finite, or the last files could not be written; the last good
+            checkpoint is kept.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+    """
+    check_new(out)
+    setup = prepare(config)
+    engine = _engine(setup)
+    dataset = setup.dataset
+    run = create(out, setup.config, dataset.schema, setup.standardization, len(dataset.train))
+    return Trainer(run, setup, engine, progress or Silent()).go()
+
+
+def resume(path: Path, progress: Progress | None = None) -> Run:
+    """Go on with a run from its newest checkpoint, bit for bit as if it had never stopped.
+
+    A newest checkpoint that is damaged is passed over with a warning, if there is one before it.
+
+    Raises:
+        InputError: no run folder, no checkpoint that can be read, or other data than before.
+        RunFailed, Interrupted: as `train`.
+    """
+    run = load_run(path)
+    setup = prepare(run.config, run.standardization)
+    check_same_data(setup.dataset, run)
+    progress = progress or Silent()
+    checkpoint = _newest_good(run, progress)
+    where = run.checkpoint_folder / str(checkpoint.update)
+    like = setup.shapes
+    params = checkpoints.restore(like, checkpoint.params, where / "params.safetensors")
+    optimizer = setup.problem(params).held_optimizer
+    like = jax.eval_shape(optimizer.init, params)
+    opt_state = checkpoints.restore(like, checkpoint.opt_state, where / "optimizer.safetensors")
+    if checkpoint.update == setup.updates and run.summary.get("status") == "done":
+        progress.finished(path, run.summary)
+        return run
+    counters = {name: checkpoint.counters[name] for name in _NEW_COUNTERS}
+    engine = _engine(setup, params, opt_state, checkpoint.update, counters)
+    rows = [row for row in run.metrics.to_pylist() if row["update"] <= checkpoint.update]
+    return Trainer(run, setup, engine, progress, counters, rows).go()
+
+
+class Trainer:
+    """The course of one run from an engine's state to the last update."""
+
+    def __init__(
+        self,
+        run: Run,
+        setup: Setup,
+        engine: Engine,
+        progress: Progress,
+        counters: dict[str, Any] = _NEW_COUNTERS,
+        rows: list[dict[str, Any]] | None = None,
+    ) -> None:
+        self.run, self.setup, self.engine, self.progress = run, setup, engine, progress
+        self.interruption = Interruption()
+        self.counters = dict(counters)
+        self.before = dict(counters)
+        self.rows = {row["update"]: row for row in rows or []}
+        self.predictor = setup.predictor()
+        self.evaluation: Evaluation | None = None
+        self.unsaved: str | None = None  # why the latest checkpoint could not be written
+
+    def go(self) -> Run:
+        """Make the remaining updates and finish the folder."""
+        status = "failed"
+        try:
+            with self.interruption, self.progress, self._recording(), self.engine:
+                self.progress.attached(self.engine)
+                self.progress.started(self.run.path, self.engine.update, self.setup.updates)
+                self._train()
+            if self.unsaved is None:
+                status = "done" if self.engine.update == self.setup.updates else "interrupted"
+        except Diverged as error:
+            cure = "A lower learning rate is the usual cure"
+            if error.update == 0:
+                cure = "Look for an extreme value in the [model] settings"
+            raise RunFailed(f"{error}; {self._kept()}. {cure}") from error
+        except Halted as error:
+            self._checkpoint()
+            raise RunFailed(f"{error}; {self._kept()}") from error
+        except KeyboardInterrupt:  # the second signal does not wait for a checkpoint
+            status = "interrupted"
+            raise
+        finally:
+            unwritten = self._attempt(lambda: self._write(status))
+        if reason := self.unsaved or unwritten:
+            again = f"mend that, then: distvi resume {self.run.path}"
+            raise RunFailed(f"{reason}; {self._kept()}; {again}")
+        if self.interruption.signum is not None and status == "interrupted":
+            raise Interrupted(self.run, self.interruption.signum)
+        self._attempt(self._draw)
+        self.progress.finished(self.run.path, self.run.summary)
+        return self.run
+
+    def _kept(self) -> str:
+        """Of a run in which something went wrong: from where it can go on."""
+        kept = checkpoints.updates(self.run.checkpoint_folder)
+        if not kept:
+            return "there is no checkpoint"
+        return f"the last good checkpoint is {self.run.checkpoint_folder / str(kept[-1])}"
+
+    def _attempt(self, write: Callable[[], None]) -> str | None:
+        """Write, or warn and say why not: hours of training outlast a disk that is full."""
+        try:
+            write()
+        except OSError as error:
+            where = error.filename or self.run.path
+            reason = f"cannot write {where}: {error.strerror or error}"
+            self.progress.warned(f"{reason}; {self._kept()}")
+            return reason
+        return None
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Write the processes' logs; and the journal and the timeline, if they are asked for."""
+        settings, engine, suffix = self.setup.config.engine, self.engine, ""
+        if engine.update:
+            suffix = f"-{engine.update}"
+        if isinstance(engine, LocalEngine):
+            engine.logs = self.run.path / "logs"
+            engine.tracker.tell = self.progress.warned
+        with ExitStack() as stack:
+            if isinstance(engine, Driven) and settings.journal:
+                file = journal_file(self.run.path / f"journal{suffix}.jsonl")
+                engine.observers.append(stack.enter_context(file))
+            if isinstance(engine, Driven) and settings.trace:
+                path = self.run.path / f"trace{suffix}.json"
+                stack.enter_context(trace_file(path, lambda: perfetto(engine.spans)))
+            yield
+
+    def _train(self) -> None:
+        training, last = self.setup.config.training, self.setup.updates
+        if not self.engine.update:
+            self._checkpoint()  # something good to go back to, whatever happens
+        while self.engine.update < last and not self.interruption():
+            if not self._advance():
+                assert self.interruption()
+                break  # nothing is new
+            at = functools.partial(_is_due, update=self.engine.update, last=last)
+            if at(training.report_every):
+                self._report()
+            if at(training.evaluate_every):
+                self._evaluate()
+            if at(training.checkpoint_every):
+                self._checkpoint()
+        if self.engine.update < last:
+            self._checkpoint()
+        elif self.evaluation is None:  # resumed after the last update, before its evaluation
+            self._evaluate()
+
+    def _advance(self) -> int:
+        """Go to the next update at which something is to be done; how many updates were made."""
+        training, update = self.setup.config.training, self.engine.update
+        intervals = (training.report_every, training.evaluate_every, training.checkpoint_every)
+        due = [update - update % every + every for every in intervals if every]
+        with self._timed("training_time_s"):
+            values = self.engine.advance(min(*due, self.setup.updates), self.interruption)
+        for name in ("waiting_s", "compile_time_s"):
+            self.counters[name] = self.before[name] + getattr(self.engine, name)
+        self.counters["interval_sum"] += float(values.sum(dtype=np.float64))
+        self.counters["interval_count"] += len(values)
+        return len(values)
+
+    def _report(self) -> None:
+        count = self.counters["interval_count"]
+        neg_elbo = self.counters["interval_sum"] / count / len(self.setup.dataset.train)
+        self.counters |= {"neg_elbo": neg_elbo, "interval_sum": 0.0, "interval_count": 0}
+        rate = float(np.asarray(self.setup.schedule(self.engine.update - 1)))
+        self._row().update(neg_elbo=neg_elbo, learning_rate=rate)
+        self.progress.reported(self.engine.update, neg_elbo, self.counters["training_time_s"])
+
+    def _evaluate(self) -> None:
+        with self._timed("evaluation_time_s"):
+            dataset = self.setup.dataset
+            on_one = jax.device_put(self._good_state().params, self.setup.devices[0])
+            self.evaluation = Evaluation(self.predictor, on_one, dataset.test, dataset.targets[0])
+        metrics = self.evaluation.metrics
+        self._row().update({f"test_{name}": value for name, value in metrics.items()})
+        self.progress.tested(self.engine.update, metrics)
+
+    def _checkpoint(self) -> None:
+        state = self._good_state()
+        with self._timed("training_time_s"):
+            self.counters["engine"] = self.engine.counters
+            self.unsaved = self._attempt(lambda: self._save(state))
+
+    def _save(self, state: TrainState) -> None:
+        self._write("running")
+        checkpoints.write(
+            self.run.checkpoint_folder,
+            self.engine.update,
+            state.params,
+            state.opt_state,
+            self.counters,
+            self.setup.config.training.keep_checkpoints,
+        )
+
+    def _good_state(self) -> TrainState:
+        """The engine's state, if its parameters are finite.
+
+        A finite ELBO can have a gradient that is not, and the next ELBO would be too late.
+        """
+        state = self.engine.state
+        if not _all_finite(state.params):
+            raise Diverged("the parameters were no longer finite", self.engine.update)
+        return state
+
+    def _write(self, status: str) -> None:
+        self.run.write_metrics(self._table())
+        tests = [_test_metrics(row) for row in self._table()]
+        summary = summarize(
+            self.setup.config,
+            status,
+            updates=self.engine.update,
+            counters=self.counters,
+            statistics=self.engine.statistics,
+            devices=self.setup.devices,
+            test=next(filter(None, reversed(tests)), {}),
+        )
+        self.run.write_summary(summary)
+
+    def _draw(self) -> None:
+        from distvi.report.figures import run_figure  # matplotlib is slow to import
+
+        assert self.evaluation is not None
+        run_figure(
+            self.run.figure,
+            title=f"{self.setup.dataset.name}, {self.setup.config.model.kind}",
+            training=self._columns("neg_elbo"),
+            tests=self._columns("test_mnll"),
+            predictions=self.evaluation.predictions,
+        )
+
+    def _row(self) -> dict[str, Any]:
+        update = self.engine.update
+        if update not in self.rows:
+            examples = self.engine.examples
+            self.rows[update] = {
+                "update": update,
+                "epoch": examples / len(self.setup.dataset.train),
+                "examples": examples,
+                "training_time_s": self.counters["training_time_s"],
+            }
+        return self.rows[update]
+
+    def _table(self) -> list[dict[str, Any]]:
+        return [self.rows[update] for update in sorted(self.rows)]
+
+    def _columns(self, having: str) -> dict[str, np.ndarray]:
+        rows = [row for row in self._table() if row.get(having) is not None]
+        names = [name for name in rows[0] if rows[0][name] is not None]
+        return {n.removeprefix("test_"): np.array([row[n] for row in rows]) for n in names}
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        before_s = self.engine.now_s()
+        try:
+            yield
+        finally:
+            self.counters[name] += self.engine.now_s() - before_s
+
+
+def _engine(
+    setup: Setup,
+    params: Any = None,
+    opt_state: Any = None,
+    update: int = 0,
+    counters: dict[str, Any] = _NEW_COUNTERS,
+) -> Engine:
+    """The engine of a new run, or of one that goes on with these numbers."""
+    last, deployment = setup.updates, setup.deployment
+    draw = setup.initial_params if params is None else lambda: params
+    shapes = setup.shapes
+    problem = setup.problem(shapes)
+    if deployment is None:
+        return MeshEngine(
+            problem,
+            draw(),
+            setup.devices,
+            last=last,
+            resident=_RESIDENT[setup.config.engine.data_on_device],
+            opt_state=opt_state,
+            update=update,
+        )
+    counters = counters["engine"]
+    if deployment.settings.engine == "local":
+        recipe = setup.recipe()
+        return local_engine(
+            deployment,
+            problem,
+            shapes,
+            recipe,
+            draw=draw,
+            last=last,
+            opt_state=opt_state,
+            update=update,
+            counters=counters,
+        )
+    return simulated_engine(
+        deployment,
+        problem,
+        draw(),
+        last=last,
+        seed=setup.config.training.seed,
+        opt_state=opt_state,
+        update=update,
+        counters=counters,
+        start_s=counters["training_time_s"],
+    )
+
+
+def _newest_good(run: Run, progress: Progress) -> checkpoints.Checkpoint:
+    found = checkpoints.updates(run.checkpoint_folder)
+    if not found:
+        raise InputError(f"{run.path} holds no checkpoint to go on from")
+    problems = []
+    for update in reversed(found):
+        try:
+            checkpoint = checkpoints.read(run.checkpoint_folder / str(update), _NEW_COUNTERS)
+        except InputError as error:
+            problems.append(error)
+            continue
+        for problem in problems:
+            progress.warned(f"{problem}; going on from update {update}")
+        return checkpoint
+    raise problems[0]
+
+
+def _test_metrics(row: dict[str, Any]) -> dict[str, Any]:
+    """Of a row of the metrics table; empty if nothing was tested at its update."""
+    metrics = {k.removeprefix("test_"): v for k, v in row.items() if k.startswith("test_")}
+    return metrics if any(value is not None for value in metrics.values()) else {}
+
+
+def _is_due(every: int | None, *, update: int, last: int) -> bool:
+    return update == last or bool(every and update % every == 0)
+
+
+def _all_finite(tree: Any) -> bool:
+    """On the host: there is nothing to compile, and a checkpoint copies all of it there anyway."""
+    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))
+
+
+__all__ = ["Interrupted", "TrainState", "resume", "train"]
