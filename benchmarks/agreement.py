@@ -67,7 +67,7 @@ def main() -> None:
         for run in (mesh, local):
             error_rate = run.summary["test"]["error_rate"]
             console.print(
-                f"{run.config.engine.engine}: {error_rate:.2%} test error after {options.updates} "
+                f"{run.config.engine.kind}: {error_rate:.2%} test error after {options.updates} "
                 "updates"
             )
     for name, value in found.items():

@@ -10,9 +10,10 @@ from benchmarks.contender import serve
 from benchmarks.distvi_step import UPDATES, Distvi
 from benchmarks.profile_local import Account, round_ms
 from distvi import distributed
-from distvi.config.run import EngineSettings
+from distvi.config.algorithm import AlgorithmSettings
 from distvi.engines import Engine
 from distvi.engines.local import LocalEngine
+from distvi.engines.local.settings import LocalSettings
 from distvi.training.plan import Setup
 
 SETTLING = 4  # updates: as many as there are orders
@@ -30,17 +31,13 @@ def local_engine(setup: Setup, *, scheme: str, workers: int, servers: int, last:
         last: Updates of the whole run; more than will be made.
     """
     name, _, orders = scheme.partition(":")
-    settings = EngineSettings(
-        engine="local",
-        scheme=name,
-        scheme_options={"in_flight": int(orders)} if orders else {},
-        workers=workers,
-        servers=servers,
-    )
+    settings = LocalSettings(workers=workers, servers=servers)
+    options: dict[str, int | str] = {"in_flight": int(orders)} if orders else {}
+    algorithm = AlgorithmSettings(scheme=name, scheme_options=options)
     params = setup.initial_params()
     problem, recipe = setup.problem(params), setup.recipe()
     return distributed.local_engine(
-        distributed.prepare_deployment(settings), problem, params, recipe, last=last
+        distributed.prepare_deployment(settings, algorithm), problem, params, recipe, last=last
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import problem
 from benchmarks.contender import pin, serve
-from distvi.config.run import resolve
+from distvi.config.resolve import resolve
 from distvi.data import Dataset, Examples, Standardization, Task
 from distvi.engines import Engine
 from distvi.engines.mesh.engine import MeshEngine, devices

@@ -36,9 +36,10 @@ from distvi.calibration import (
     size_of,
     write,
 )
-from distvi.config.run import RunConfig, resolve
+from distvi.config.resolve import resolve
+from distvi.config.run import RunConfig
 from distvi.engines.local import LocalEngine
-from distvi.engines.simulated import ClusterSettings
+from distvi.engines.simulated.settings import ClusterSettings
 from distvi.studies.simulation import Spec, plan_of
 from distvi.training.deployment import AHEAD
 from distvi.training.plan import Setup

@@ -19,12 +19,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from distvi.config.run import EngineSettings
+from distvi.config.algorithm import AlgorithmSettings
 from distvi.data import Examples, batch_indices
 from distvi.engines import Engine, Problem
 from distvi.engines.mesh.engine import MeshEngine, devices
-from distvi.models import Batch, build_model
-from distvi.models.settings import DeepGPSettings
+from distvi.engines.simulated.settings import SimulatedSettings
+from distvi.models import Batch, DeepGPSettings, build_model
 from distvi.training.deployment import prepare_deployment, simulated_engine
 from distvi.training.optimizers import build
 
@@ -85,8 +85,8 @@ def make_lanes(problem: Problem, params: Any, workers: int) -> dict[str, Lane]:
     mesh = MeshEngine(problem, params, devices(None)[:1], last=_NO_END, resident=False)
     lanes = {"mesh": Lane(mesh, workers)}
     for scheme, updates in (("sync", 1), ("async", workers)):
-        settings = EngineSettings(engine="simulated", workers=workers, servers=2, scheme=scheme)
-        deployment = prepare_deployment(settings)
+        settings = SimulatedSettings(workers=workers, servers=2)
+        deployment = prepare_deployment(settings, AlgorithmSettings(scheme=scheme))
         engine = simulated_engine(deployment, problem, params, last=_NO_END, seed=0)
         lanes[scheme] = Lane(engine, updates)
     return lanes

@@ -33,7 +33,7 @@ def measure(simulation: Simulation) -> list[dict[str, Any]]:
         gradients = timing.gradients + timing.gradients_refused + timing.gradients_cancelled
         rows.append(
             {
-                "scheme": cell.scheme.name,
+                "scheme": cell.asked,
                 "workers": cell.workers,
                 "servers": cell.servers,
                 "gradients": gradients,

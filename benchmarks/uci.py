@@ -79,7 +79,7 @@ class Cell(NamedTuple):
 
     def key(self) -> str:
         """Names the cell in the ledger: table, split, and a digest of all settings but paths."""
-        from distvi.config.run import resolve
+        from distvi.config.resolve import resolve
 
         settings = self.settings()
         dataset, file = settings.pop("dataset"), settings.pop("config")

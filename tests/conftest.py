@@ -13,6 +13,11 @@ from jaxtyping import install_import_hook
 # Annotated shapes and types are checked in every call that a test makes.
 install_import_hook("distvi", "beartype.beartype")
 
+# After the hook, for it imports distvi.
+from tests import promotion  # noqa: E402
+
+promotion.refuse()
+
 # A shell lets what it runs in the background ignore Ctrl-C, and so would all processes of a test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -31,7 +31,7 @@ def loss(params, x, y, index, key):
         return jax.random.normal(jax.random.fold_in(key, i), (2,))
 
     noise = jax.vmap(noise_of)(index)
-    f = x @ params["w"] + params["b"] + jnp.exp(params["log_sd"]) * noise
+    f = x @ params["w"] + params["b"][None, :] + jnp.exp(params["log_sd"]) * noise
     return N * ((y - f) ** 2).mean() - params["log_sd"]
 
 

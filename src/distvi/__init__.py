@@ -4,12 +4,14 @@ The names below are the package's public interface; each is imported when it is 
 that the command line answers at once.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from distvi.system.lazy import lazy
 
 if TYPE_CHECKING:
     from distvi.api import evaluate, predict, resume, train
-    from distvi.config.run import RunConfig, resolve
+    from distvi.config.resolve import resolve
+    from distvi.config.run import RunConfig
     from distvi.data import Dataset, load
     from distvi.errors import DistviError, InputError, RunFailed
     from distvi.models import Batch, DeepGP, Model, Predictive, build_model
@@ -20,15 +22,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "distvi.api": ("evaluate", "predict", "resume", "train"),
-    "distvi.config.run": ("RunConfig", "resolve"),
+    "distvi.config.resolve": ("resolve",),
+    "distvi.config.run": ("RunConfig",),
     "distvi.data": ("Dataset", "load"),
     "distvi.errors": ("DistviError", "InputError", "RunFailed"),
     "distvi.models": ("Batch", "DeepGP", "Model", "Predictive", "build_model"),
     "distvi.runs.folder": ("Run", "load_run"),
     "distvi.training.trainer": ("Interrupted",),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-
 __all__ = [
     "Batch",
     "Dataset",
@@ -52,10 +53,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'distvi' has no attribute '{name}'")
-    return getattr(import_module(_HOME_OF[name]), name)
+__getattr__ = lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

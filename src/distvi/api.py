@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distvi import training
-from distvi.config.run import resolve
+from distvi.config.resolve import resolve
 from distvi.progress import Progress
 from distvi.runs import predict as predict_module
 from distvi.runs.folder import Run, load_run

@@ -36,7 +36,23 @@ BAD_OPTIONS = {
     "--engine ray": "engine 'ray' is not built yet; use --engine local",
     "--engine mehs": "unknown engine 'mehs' (did you mean 'mesh'?)",
     "--engine mesh --scheme async": "engine 'mesh' has no scheme 'async'",
-    "--engine mesh --servers 2": "engine 'mesh' has no parameter servers, but servers is 2",
+    "--engine mesh --servers 2": (
+        "engine 'mesh' has no setting --servers; it belongs to engines local and simulated"
+    ),
+    "--engine mesh --journal": "engine 'mesh' has no setting --journal",
+    "--engine local --cluster network-bound": (
+        "engine 'local' has no setting --cluster; it belongs to engine simulated"
+    ),
+    "--engine simulated --worker-timeout-s 9": (
+        "engine 'simulated' has no setting --worker-timeout-s; it belongs to engine local"
+    ),
+    "--set engine.cluster=network-bound": "engine 'local' has no setting 'engine.cluster'",
+    "--set engine.kind=3": "unknown engine '3' (known: local, simulated, mesh)",
+    "--set engine.scheme=async": "unknown key 'engine.scheme' (did you mean 'algorithm.scheme'?)",
+    "--scheme asnc": "engine 'local' has no scheme 'asnc' (did you mean 'async'?)",
+    "--patience-s 3": "Unknown option: --patience-s. Did you mean --worker-timeout-s?",
+    "--replacements 3": "Unknown option: --replacements. Did you mean --max-restarts?",
+    "--unusable-limit=3": "Unknown option: --unusable-limit. Did you mean --nonfinite-limit?",
     "--engine mesh --workers 4096": "workers is 4096, but JAX has",
     "--workers 4096": "workers is 4096, but this machine has",
     "--servers 4096": "servers is 4096, but this machine has",
@@ -44,7 +60,11 @@ BAD_OPTIONS = {
     "--set modle.width=4": "unknown section 'modle' (did you mean 'model'?)",
     "--set training.bach_size=4": "unknown key 'training.bach_size' (did you mean 'batch_size'?)",
     "--set model.width=-4": "'model.width' is -4: input should be greater than 0",
-    "--set model.kind=deep": "unknown model.kind 'deep' (known: 'deep_gp', 'bayesian_network')",
+    "--set model.kind=deep": "unknown model 'deep' (did you mean 'deep_gp'?)",
+    "--set model.likelihood=gausian": "unknown likelihood 'gausian' (did you mean 'gaussian'?)",
+    "--set model.orthogonal=true --set model.omega=var_resampled": (
+        "in 'model': orthogonal frequencies are fixed draws"
+    ),
     "--set model.likelihood=gaussian": "'gaussian' does not suit classification",
     "--set width": "expected SECTION.KEY=VALUE",
     "--out": "--out requires an argument",
@@ -63,11 +83,20 @@ BAD_FILES = {
     "[training]\nbach_size = 3": "unknown key 'training.bach_size' (did you mean 'batch_size'?)",
     "[modle]\nwidth = 3": "unknown key 'modle' (did you mean 'model'?)",
     "[model]\nwidht = 3": "unknown key 'model.widht' (did you mean 'width'?)",
-    "[model]\nkind = 'bayesian_network'\nkernel = 'rbf'": "unknown key 'model.kernel'",
+    "[model]\nkind = 'bayesian_network'\nkernel = 'rbf'": (
+        "model 'bayesian_network' has no setting 'model.kernel'; it belongs to model deep_gp"
+    ),
     "[training]\nbatch_size = 0": "'training.batch_size' is 0: input should be greater than 0",
     "[training\n": "is no valid TOML",
     "training = 3": "'training' is 3",
+    "[engine]\nkind = 'ray'": "engine 'ray' is not built yet",
     "[engine]\nengine = 'ray'": "engine 'ray' is not built yet",
+    "[engine]\nkind = ['local']": "unknown engine '['local']'",
+    "[engine]\ncluster = 'network-bound'": (
+        "engine 'local' has no setting 'engine.cluster'; it belongs to engine simulated"
+    ),
+    "[algorithm]\nscheem = 'async'": "unknown key 'algorithm.scheem' (did you mean 'scheme'?)",
+    "[training]\nepochs = 1\nupdates = 5": "in 'training': epochs and updates are both given",
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from distvi.calibration import probes
-from distvi.engines.simulated import cluster_named
+from distvi.engines.simulated.settings import cluster_named
 from tests.small_run import MODEL, Distvi, write_table
 
 SMALL = tuple(word for name, value in MODEL.items() for word in ("--set", f"model.{name}={value}"))

@@ -1,36 +1,50 @@
 """Settings: precedence, the TOML that is written, and the TOML that is read."""
 
+import math
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distvi.config.run import resolve
+from distvi.config import run
+from distvi.config.resolve import resolve
+from distvi.engines import registry
+from distvi.engines.local.settings import LocalSettings
+from distvi.engines.registry import register_engine
+from distvi.engines.settings import EngineSettings
 from distvi.errors import InputError
-from distvi.models.settings import DeepGPSettings
+from distvi.models import DeepGPSettings
 from distvi.system.settings import write_toml
 
 VALUES = st.one_of(
     st.booleans(),
     st.integers(-(2**63), 2**63 - 1),
-    st.floats(allow_nan=False),
+    st.floats(allow_nan=False),  # infinite ones included; nan is unlike itself
     st.text(st.characters(codec="utf-8")),
 )
 VALUES = VALUES | st.lists(VALUES, max_size=3)
 NAMES = st.text(st.characters(codec="utf-8"), max_size=5)
-TABLES = st.dictionaries(NAMES, VALUES | st.dictionaries(NAMES, VALUES, max_size=3), max_size=4)
+TABLES = st.recursive(
+    st.dictionaries(NAMES, VALUES | st.none(), max_size=4),
+    lambda tables: st.dictionaries(NAMES, VALUES | tables, max_size=3),
+    max_leaves=5,
+)
 
 
 @given(TABLES)
 def test_what_is_written_reads_back(table: dict) -> None:
-    def without_empty(part: dict) -> dict:
+    def without_none(part: dict) -> dict:
         return {
-            k: without_empty(v) if isinstance(v, dict) else v for k, v in part.items() if v != {}
+            k: without_none(v) if isinstance(v, dict) else v
+            for k, v in part.items()
+            if v is not None
         }
 
-    assert tomllib.loads(write_toml(table)) == without_empty(table)
+    assert tomllib.loads(write_toml(table)) == without_none(table)
+    assert math.isnan(tomllib.loads(write_toml({"value": math.nan}))["value"])
 
 
 def test_a_configuration_reads_back(tmp_path: Path) -> None:
@@ -76,3 +90,46 @@ def test_settings_objects_are_tables(tmp_path: Path) -> None:
 def test_the_model_s_defaults_follow_its_kind() -> None:
     config = resolve("digits", assignments=["model.kind=bayesian_network"])
     assert config.model.activation == "relu"
+
+
+def test_what_is_wrong_is_spelled_as_it_was_given(tmp_path: Path) -> None:
+    def line(**settings: Any) -> str:
+        with pytest.raises(InputError) as caught:
+            resolve("digits", file=file, **settings)
+        return str(caught.value)
+
+    file = tmp_path / "c.toml"
+    file.write_text("[training]\nseed = 1")
+    assert line(settings={"batch_size": 0}).startswith("'batch_size' is 0")
+    assert line(settings={"batch_size": 0}, spell=str.upper).startswith("BATCH_SIZE is 0")
+    assert line(assignments=["training.batch_size=0"]).startswith("'training.batch_size' is 0")
+    assert line(settings={"cluster": "x"}).startswith("engine 'local' has no setting 'cluster'")
+    assert line(settings={"model": {"widht": 1}}).startswith("unknown key 'model.widht'")
+    file.write_text("[training]\nseed = -1")
+    assert line().startswith(f"{file}: 'training.seed' is -1")
+    assert line(settings={"batch_size": 5}).startswith(f"{file}: 'training.seed' is -1")
+
+
+def test_an_engine_of_one_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OwnSettings(EngineSettings):
+        kind: str = "own"
+        speed: float = 1.0
+
+    monkeypatch.setattr(registry, "_KNOWN", dict(registry.ENGINES))
+    monkeypatch.setattr(registry, "ENGINES", registry._KNOWN)
+    monkeypatch.setattr(run, "ENGINES", registry._KNOWN)
+    with pytest.raises(InputError, match="settings of kind 'own'"):
+        register_engine("other", OwnSettings, print)
+    register_engine("own", OwnSettings, "builtins:print")
+    with pytest.raises(InputError, match="engine 'local' exists already"):
+        register_engine("local", OwnSettings, print)
+    config = resolve("digits", settings={"engine": "own", "speed": 2})
+    assert config.engine == OwnSettings(speed=2.0)
+    assert registry.ENGINES["own"].build is print
+    with pytest.raises(InputError, match="it belongs to engine own"):
+        resolve("digits", settings={"speed": 2})
+
+
+def test_settings_keep_to_their_kind() -> None:
+    with pytest.raises(ValueError, match="settings of kind 'local', not 'mesh'"):
+        LocalSettings(kind="mesh")

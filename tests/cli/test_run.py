@@ -16,7 +16,7 @@ import pytest
 
 import distvi as package
 from distvi.evaluation.predictor import Evaluation
-from distvi.models.settings import BayesianNetworkSettings, DeepGPSettings
+from distvi.models import BayesianNetworkSettings, DeepGPSettings
 from distvi.progress import Lines
 from tests.small_run import MODEL, TINY, UPDATES, Distvi, write_mnist, write_table
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from distvi.aggregation import SCHEMES
+from distvi.studies.simulation import Spec, plan_of
 from tests.small_run import Distvi
 
 SPEC = """
@@ -48,6 +50,21 @@ def test_tables_and_pictures(distvi: Distvi) -> None:
     assert "not empty" in again.err
 
 
+def test_numbers_that_follow_the_workers_make_one_curve_and_one_panel() -> None:
+    table = {"name": "backup", "combine": "add"}
+    spec = Spec(schemes=(*SCHEMES, table), workers=(1, 2, 20), parameters=10)
+    simulation = plan_of(spec)
+    named = {(cell.asked, cell.workers): cell.scheme.name for cell in simulation.cells}
+    assert len(named) == len(simulation.cells) == 3 * (len(SCHEMES) + 1)
+    assert named["backup", 20] == named["backup(combine=add)", 20] == "backup(n=19)"
+    assert named["ssp(bound=3)", 1] == "ssp(bound=3)"
+    spec = Spec(schemes=("backup",), workers=(2, 3, 20), parameters=10, gradients_per_worker=4)
+    few = plan_of(spec)
+    assert list(few.timelines()) == ["backup(n=2)"]
+    (asked,) = {result.as_json()["asked"] for result in few.results()}
+    assert asked == "backup"
+
+
 def test_a_trace_of_every_run(distvi: Distvi) -> None:
     Path("spec.toml").write_text(SPEC)
     answer = distvi("simulate", "spec.toml", "--out", "out", "--trace")
@@ -84,13 +101,13 @@ def test_a_folder_is_whole_or_not_there(distvi: Distvi, monkeypatch) -> None:
     ("change", "message"),
     [
         ("workers = [1]", "needs 2 workers and the run has 1"),
-        ("schemes = [{ name = 'ssp', bound = 1.5 }]", "bound = 1.5 is not a whole number"),
+        ("schemes = [{ name = 'ssp', bound = 1.5 }]", "bound is 1.5; it must be a whole number"),
         ("servers = 2000", "there are parameters for 1000"),
         ("tensors = [4]", "either parameters or tensors"),
         ("worker = 3", "unknown key 'worker'"),
         ("cluster = 'compute'", "did you mean 'compute-bound'"),
-        ("workers = []", "workers is []"),
-        ("[cluster]\ngradient = {overhead_s = 1}", "workers is missing"),
+        ("workers = []", "'workers' is []"),
+        ("[cluster]\ngradient = {overhead_s = 1}", "'workers' is missing"),
     ],
 )
 def test_impossible_simulations_are_refused(distvi: Distvi, change: str, message: str) -> None:
@@ -115,7 +132,7 @@ def test_a_cluster_that_dies_fails_with_the_reason(distvi: Distvi) -> None:
 
 
 def test_the_examples_are_valid(distvi: Distvi) -> None:
-    from distvi.engines.simulated import cluster_named
+    from distvi.engines.simulated.settings import cluster_named
     from distvi.studies.simulation import plan
 
     examples = Path(__file__).parents[2] / "examples"

@@ -42,8 +42,7 @@ def test_a_run_twice_gives_the_same_bytes(distvi: Distvi, numbers: Path) -> None
     ("options", "message"),
     [
         (("--scheme", "backup", "--scheme-options.n", "9"), "needs 9 workers and the run has 4"),
-        (("--scheme", "backup"), "needs the setting 'n'"),
-        (("--scheme", "ssp", "--scheme-options.bound", "-1"), "bound is -1; below 0"),
+        (("--scheme", "ssp", "--scheme-options.bound", "-1"), "ssp: bound is '-1'; it must be"),
         (("--scheme", "sinc"), "no scheme 'sinc' (did you mean 'sync'?)"),
         (("--servers", "100000"), "there are parameters for"),
         (("--servers", "0"), "servers is 0"),

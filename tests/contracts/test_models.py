@@ -16,8 +16,9 @@ from distvi.models import (
     Model,
     build_model,
 )
-from distvi.models.build import Task
-from distvi.models.settings import EstimatorName, KernelName, OmegaTreatment
+from distvi.models.deep_gp import KernelName, OmegaTreatment
+from distvi.models.likelihoods import LIKELIHOODS, Task, likelihood_named, likelihoods_for
+from distvi.models.sampled import EstimatorName
 
 SMALL: dict[str, Any] = {"hidden_layers": 1, "width": 3}
 GPS = {
@@ -153,3 +154,19 @@ def test_a_likelihood_that_does_not_suit_the_task_is_refused() -> None:
         )
     with pytest.raises(ValidationError, match="orthogonal frequencies are fixed draws"):
         DeepGPSettings(orthogonal=True, omega="var_resampled")
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+def test_the_likelihoods_of_a_task_have_an_order(task: Task) -> None:
+    places = [LIKELIHOODS[name].suits[task] for name in likelihoods_for(task)]
+    assert places == list(range(len(places)))
+    usual = likelihood_named("auto", task=task, outputs=3, noise_var=0.1)
+    assert usual == likelihood_named(likelihoods_for(task)[0], task=task, outputs=3, noise_var=0.1)
+
+
+def test_every_likelihood_suits_a_task() -> None:
+    assert all(kind.suits for kind in LIKELIHOODS.values())
+    with pytest.raises(ValueError, match="unknown likelihood 'gausian' .did you mean 'gaussian'"):
+        DeepGPSettings(likelihood="gausian")
+    with pytest.raises(InputError, match="'bernoulli' is for 2 classes and the data have 3; use"):
+        likelihood_named("bernoulli", task="classification", outputs=3, noise_var=0.1)

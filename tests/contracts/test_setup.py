@@ -1,15 +1,17 @@
 """What a run is made of: its key, its order of examples, its workers' orders."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distvi.config.run import EngineSettings, resolve
+from distvi.config.algorithm import AlgorithmSettings
+from distvi.config.resolve import resolve
 from distvi.data import batch_indices, sampling
 from distvi.engines.local import Recipe
+from distvi.engines.local.settings import LocalSettings
+from distvi.engines.settings import ParameterServerSettings
+from distvi.engines.simulated.settings import SimulatedSettings
 from distvi.numerics.noise import example_noise
 from distvi.runs.parts import run_key
 from distvi.training.deployment import prepare_deployment
@@ -26,19 +28,19 @@ def test_the_run_s_key_is_the_same_whatever_kind_jax_prefers(preferred: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("settings", "in_flight"),
+    ("settings", "options", "in_flight"),
     [
-        ({"engine": "local", "workers": 2}, 2),
-        ({"engine": "local", "workers": 1}, 1),
-        ({"engine": "local", "workers": 2, "scheme_options": {"in_flight": 1}}, 1),
-        ({"engine": "simulated", "workers": 2}, 1),
+        (LocalSettings(workers=2), {}, 2),
+        (LocalSettings(workers=1), {}, 1),
+        (LocalSettings(workers=2), {"in_flight": 1}, 1),
+        (SimulatedSettings(workers=2), {}, 1),
     ],
 )
 def test_asynchronous_processes_have_their_next_order_while_they_compute(
-    settings: dict[str, Any], orders: int
+    settings: ParameterServerSettings, options: dict[str, int | str], in_flight: int
 ) -> None:
-    deployment = prepare_deployment(EngineSettings(scheme="async", **settings))
-    assert deployment.scheme.pacing.in_flight == orders
+    algorithm = AlgorithmSettings(scheme="async", scheme_options=options)
+    assert prepare_deployment(settings, algorithm).scheme.pacing.in_flight == in_flight
 
 
 @pytest.mark.parametrize(("given", "block"), [({}, 1), ({"shuffle_block": 7}, 7)])

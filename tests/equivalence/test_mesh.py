@@ -8,7 +8,7 @@ CODE = """
 import jax
 jax.config.update("jax_num_cpu_devices", 4)
 import numpy as np
-from distvi.config.run import resolve
+from distvi.config.resolve import resolve
 from distvi.engines.mesh.engine import MeshEngine
 from distvi.training.plan import prepare
 

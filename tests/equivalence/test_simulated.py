@@ -23,7 +23,9 @@ from distvi.aggregation import (
 from distvi.data import batch_indices
 from distvi.engines import Halted, Problem
 from distvi.engines.mesh.engine import MeshEngine, devices
-from distvi.engines.simulated import CLUSTERS, Cluster, SimulatedEngine, cluster_of
+from distvi.engines.simulated.cluster import Cluster
+from distvi.engines.simulated.engine import SimulatedEngine
+from distvi.engines.simulated.settings import CLUSTERS, cluster_of
 from distvi.parameters import PLACEMENTS, layout_of, make_shards, place
 from distvi.protocol import Rules
 from tests.linear import N, examples, loss, start

@@ -18,8 +18,10 @@ from distvi.calibration import (
     write,
 )
 from distvi.calibration.probes import arrangements, prepare_probes
-from distvi.config.run import resolve
-from distvi.engines.simulated import Cluster, ClusterSettings, cluster_named, cluster_of, time_rules
+from distvi.config.resolve import resolve
+from distvi.engines.simulated.cluster import Cluster
+from distvi.engines.simulated.settings import ClusterSettings, cluster_named, cluster_of
+from distvi.engines.simulated.timing import time_rules
 from distvi.engines.trace import Span
 from distvi.errors import InputError
 from distvi.protocol import Rules

@@ -253,13 +253,13 @@ def test_work_in_slow_spells_takes_no_less_and_no_more(works: list[float], seed:
     [
         (
             {"servers": {"bandwidth_bytes_per_s": 0}},
-            "servers.bandwidth_bytes_per_s.0 is 0: .*than 0",
+            "servers.bandwidth_bytes_per_s.0' is 0: .*than 0",
         ),
-        ({"workers": {"bandwidth_bytes_per_s": [1, -1]}}, "workers.bandwidth_bytes_per_s.1 is -1"),
-        ({"workers": {"speeds": [1, math.inf]}}, "workers.speeds.1 is inf: .*finite"),
+        ({"workers": {"bandwidth_bytes_per_s": [1, -1]}}, "workers.bandwidth_bytes_per_s.1' is -1"),
+        ({"workers": {"speeds": [1, math.inf]}}, "workers.speeds.1' is inf: .*finite"),
         ({"workers": {"latency": 1}}, "unknown key 'workers.latency'"),
         ({"gradient": {"overhead_s": 0, "per_example_s": 0}}, "gradients would take no time"),
-        ({"gradient": {"jitter": {"kind": "pareto", "shape": 1}}}, "shape is 1: .*greater than 1"),
+        ({"gradient": {"jitter": {"kind": "pareto", "shape": 1}}}, "shape' is 1: .*greater than 1"),
         ({"gradient": {"jitter": {"kind": "gaussian"}}}, "gradient.jitter.*gaussian"),
     ],
 )

@@ -19,8 +19,9 @@ from distvi.models import (
     DeepGPSettings,
     Model,
 )
+from distvi.models.deep_gp import KernelName, OmegaTreatment
 from distvi.models.likelihoods import Categorical, Gaussian
-from distvi.models.settings import EstimatorName, KernelName, OmegaTreatment
+from distvi.models.sampled import EstimatorName
 from tests.numerics.differences import check_gradients
 
 ESTIMATORS: tuple[EstimatorName, ...] = ("local", "weights")
@@ -140,8 +141,8 @@ def test_gradients_agree_with_differences_in_float64(
     settings = DeepGPSettings(
         hidden_layers=1, width=2, features=3, omega=omega, kernel=kernel, estimator="weights"
     )
-    model = DeepGP(2, 3, Categorical(), settings)
-    flat, restore = ravel_pytree(perturbed(model.init(key), key))
+    flat, restore = ravel_pytree(perturbed(DeepGP(2, 3, Categorical(), settings).init(key), key))
+    model = DeepGP(2, 3, Categorical(), settings)  # draws its frequencies anew, in float64
     batch = Batch(batch_of(key, 4, 2).x, jnp.array([0, 2, 1, 1]), jnp.arange(4, dtype=jnp.uint32))
 
     def objective(flat: jax.Array) -> jax.Array:
@@ -236,7 +237,7 @@ def train(model: DeepGP, batch: Batch, key: jax.Array, updates: int) -> Any:
         step_key = jax.random.fold_in(key, update)
         gradients = jax.grad(model.neg_elbo)(params, batch, step_key, batch.x.shape[0])
         held = jax.tree.map(
-            lambda g, until: g * (until == 0), gradients, model.freeze_until(params)
+            lambda g, until: g * float(until == 0), gradients, model.freeze_until(params)
         )
         changes, state = optimizer.update(held, state)
         return (optax.apply_updates(params, changes), state), None

@@ -24,9 +24,9 @@ def test_log_density_agrees_with_scipy(key: jax.Array) -> None:
 def test_kl_is_the_expected_log_ratio(key: jax.Array) -> None:
     mean, log_var, prior_mean, prior_log_var = (0.5 * d for d in draws(key))
     noise = jax.random.normal(key, (20_000, *mean.shape))
-    x = mean + jnp.exp(0.5 * log_var) * noise
-    log_ratio = gaussians.log_density(x, mean, log_var) - gaussians.log_density(
-        x, prior_mean, prior_log_var
+    x = mean[None] + jnp.exp(0.5 * log_var)[None] * noise
+    log_ratio = gaussians.log_density(x, mean[None], log_var[None]) - gaussians.log_density(
+        x, prior_mean[None], prior_log_var[None]
     )
     estimates = log_ratio.sum((1, 2))
     standard_error = estimates.std() / np.sqrt(estimates.size)
@@ -46,12 +46,12 @@ def test_the_special_divergences_agree_with_the_general_one(key: jax.Array) -> N
     )
     np.testing.assert_allclose(
         gaussians.kl_to_separable_normal(mean, log_var, row, column),
-        gaussians.kl_to_normal(mean, log_var, 0.0, 2.0 * (row[:, None] + column)),
+        gaussians.kl_to_normal(mean, log_var, 0.0, 2.0 * (row[:, None] + column[None, :])),
         rtol=1e-5,
     )
     np.testing.assert_allclose(  # one lengthscale for all rows
         gaussians.kl_to_separable_normal(mean, log_var, row[:1], column),
-        gaussians.kl_to_normal(mean, log_var, 0.0, 2.0 * (row[:1, None] + column)),
+        gaussians.kl_to_normal(mean, log_var, 0.0, 2.0 * (row[:1, None] + column[None, :])),
         rtol=1e-5,
     )
 

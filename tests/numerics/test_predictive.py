@@ -99,9 +99,15 @@ def test_gradients_agree_with_differences_in_float64(
     latents = 1 if isinstance(likelihood, Bernoulli) else 2
     f = jax.random.normal(key, (5, latents))
     y = jnp.array([0, 1, 1, 0, 1])
-    target = y if hasattr(likelihood, "probabilities") else jnp.stack([y, 1.0 - y], 1)
+    classes = hasattr(likelihood, "probabilities")
     params = likelihood.init(2)
-    check_gradients(lambda f: likelihood.log_density(params, f, target), f)
+
+    def density(f: jax.Array) -> jax.Array:
+        target = y if classes else jnp.stack([y, 1 - y], 1).astype(f.dtype)
+        in_double = jax.tree.map(lambda leaf: leaf.astype(f.dtype), params)
+        return likelihood.log_density(in_double, f, target)
+
+    check_gradients(density, f)
 
 
 def test_questions_that_make_no_sense_are_refused(key: jax.Array) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from distvi.config.run import resolve
+from distvi.config.resolve import resolve
 from distvi.engines import TrainState
 from distvi.engines.status import EngineStatus, ServerStatus, WorkerStatus
 from distvi.engines.trace import Span

@@ -5,8 +5,17 @@ Aggregation is to gradients what ``optax.chain`` is to updates: small stages, cl
 """
 
 from distvi.aggregation.liveness import check_liveness
+from distvi.aggregation.options import ByWorkers, Option
 from distvi.aggregation.pacing import after_own_update, at_once, bounded_lead, tokens
-from distvi.aggregation.registry import COMBINES, RATES, SCHEMES, register, scheme_named
+from distvi.aggregation.registry import (
+    COMBINES,
+    RATES,
+    SCHEMES,
+    SchemeEntry,
+    register,
+    scheme_named,
+    typed_options,
+)
 from distvi.aggregation.schemes import (
     asynchronous,
     backup_gradients,
@@ -40,8 +49,11 @@ __all__ = [
     "COMBINES",
     "RATES",
     "SCHEMES",
+    "ByWorkers",
+    "Option",
     "Pacing",
     "Scheme",
+    "SchemeEntry",
     "Stage",
     "Stragglers",
     "add",
@@ -74,4 +86,5 @@ __all__ = [
     "staleness_aware",
     "sync",
     "tokens",
+    "typed_options",
 ]

@@ -40,7 +40,7 @@ def sync(combine: Stage = average) -> Scheme:
     TensorFlow, Horovod and DistributedDataParallel; summed (``add``) by MXNet's ``dist_sync``.
     """
     stage = chain(drop_stale(0), one_from_each(), combine)
-    return Scheme("sync", stage, after_own_update())
+    return Scheme("sync", stage, after_own_update(), is_lockstep=True)
 
 
 def asynchronous(in_flight: int = 1) -> Scheme:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from distvi.calibration.observations import Arrangement, Interplay, Observation, typical
-from distvi.engines.simulated import ClusterSettings, cluster_of
-from distvi.engines.simulated.settings import MachineSettings
+from distvi.engines.simulated.settings import ClusterSettings, MachineSettings, cluster_of
 
 _NAME = "the calibration"
 _DIGITS = 4  # of the jitter, after the point

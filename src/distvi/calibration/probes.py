@@ -13,18 +13,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from distvi.aggregation import scheme_named
 from distvi.calibration.costs import fit
 from distvi.calibration.observations import Arrangement, Interplay, Observation
+from distvi.config.algorithm import AlgorithmSettings
 from distvi.config.run import RunConfig
-from distvi.engines.local import LocalEngine
+from distvi.engines.base import Start
+from distvi.engines.coordinator.engine import FleetEngine
 from distvi.engines.local.environment import cores, gpus
-from distvi.engines.simulated import ClusterSettings
+from distvi.engines.local.settings import LocalSettings
+from distvi.engines.registry import ENGINES
+from distvi.engines.simulated.settings import ClusterSettings
 from distvi.errors import InputError, RunFailed
 from distvi.parameters import layout_of, make_shards, place
 from distvi.system.files import replace_bytes
 from distvi.system.settings import write_toml
-from distvi.training.deployment import local_engine, prepare_deployment
-from distvi.training.plan import Setup, prepare
+from distvi.training.plan import Plan, prepare
 
 _ROUNDS, _ROUND_S = 5, 0.7
 _WARM_UP = 4  # updates before anything is timed
@@ -107,48 +111,51 @@ def calibrate(config: RunConfig) -> Calibration:
         InputError: see `distvi.training.plan.prepare`; or another engine, or too few examples.
         RunFailed: the local engine cannot train on these data with these settings.
     """
-    setup = prepare_probes(config)
-    with probing(setup) as probes:
+    plan = prepare_probes(config)
+    with probing(plan) as probes:
         for _ in range(_ROUNDS):
             for probe in probes:
                 probe.take_turn()
-    return conclude(setup, probes)
+    return conclude(plan, probes)
 
 
-def prepare_probes(config: RunConfig) -> Setup:
+def prepare_probes(config: RunConfig) -> Plan:
     """What the probes have in common.
 
     Raises:
         InputError: see `calibrate`.
     """
-    if config.engine.engine != "local":
+    if not isinstance(config.engine, LocalSettings):
         raise InputError(
-            f"engine '{config.engine.engine}' has no processes to be measured; use --engine local"
+            f"engine '{config.engine.kind}' has no processes to be measured; use --engine local"
         )
-    plain = {"scheme": "sync", "scheme_options": {}, "journal": False, "trace": False}
-    engine = config.engine.model_copy(update=plain)
-    return prepare(config.model_copy(update={"engine": engine}))
+    engine = config.engine.model_copy(update={"journal": False, "trace": False})
+    plain = {"engine": engine, "algorithm": AlgorithmSettings(scheme="sync")}
+    return prepare(config.model_copy(update=plain))
 
 
-def arrangements(setup: Setup) -> list[Arrangement]:
+def arrangements(plan: Plan) -> list[Arrangement]:
     """What is measured, for a run.
 
     Raises:
         InputError: too few examples.
     """
-    assert setup.deployment is not None
-    workers, servers = setup.deployment.workers, setup.deployment.servers
-    examples = len(setup.dataset.train)
+    settings = plan.config.engine
+    assert isinstance(settings, LocalSettings)
+    workers, servers = settings.workers, settings.servers
+    assert workers is not None
+    assert servers is not None
+    examples = len(plan.dataset.train)
     if examples < _LEAST_EXAMPLES:
         raise InputError(
-            f"{setup.dataset.name} has {examples} training examples; to see how the batch matters, "
+            f"{plan.dataset.name} has {examples} training examples; to see how the batch matters, "
             f"{_LEAST_EXAMPLES} are needed at least"
         )
-    largest = min(_RATIO * max(setup.batch_size, _RATIO), examples)
+    largest = min(_RATIO * max(plan.batch_size, _RATIO), examples)
     middle, smallest = largest // _RATIO, largest // _RATIO**2
     found = [Arrangement(workers, servers, size) for size in (smallest, middle, largest)]
     others = 2 if servers == 1 else 1
-    if not gpus() and _can_have(setup, others):
+    if not gpus() and _can_have(plan, others):
         found.append(Arrangement(workers, others, middle))
     if workers > 1:
         found += [Arrangement(1, servers, middle), Arrangement(workers, servers, smallest, "async")]
@@ -163,7 +170,7 @@ class Probe:
         arrangement: What it runs.
     """
 
-    def __init__(self, engine: LocalEngine, arrangement: Arrangement) -> None:
+    def __init__(self, engine: FleetEngine, arrangement: Arrangement) -> None:
         kind = Observation if arrangement.scheme == "sync" else Interplay
         self.observation = kind(arrangement)
         self._engine = engine
@@ -186,74 +193,70 @@ class Probe:
 
 
 @contextmanager
-def probing(setup: Setup) -> Iterator[list[Probe]]:
+def probing(plan: Plan) -> Iterator[list[Probe]]:
     """Everything that is measured; processes run as long as the block.
 
     Args:
-        setup: From `prepare_probes`.
+        plan: From `prepare_probes`.
 
     Raises:
         InputError: too few examples.
     """
-    chosen, params = arrangements(setup), setup.initial_params()
+    chosen, params = arrangements(plan), plan.initial_params()
     with ExitStack() as stack:
-        engines = [stack.enter_context(arranged_engine(setup, params, each)) for each in chosen]
+        engines = [stack.enter_context(arranged_engine(plan, params, each)) for each in chosen]
         yield [Probe(engine, each) for engine, each in zip(engines, chosen, strict=True)]
 
 
-def size_of(setup: Setup) -> int:
-    """Number of parameters."""
-    return layout_of(setup.shapes).size
+def size_of(plan: Plan) -> int:
+    """Bytes of the parameters."""
+    return layout_of(plan.shapes).nbytes
 
 
-def _can_have(setup: Setup, servers: int) -> bool:
-    """Whether the optimizer can work in so many parts: some need whole tensors, or all of them."""
-    assert setup.deployment is not None
-    shapes = setup.shapes
-    layout, problem = layout_of(shapes), setup.problem(shapes)
+def _can_have(plan: Plan, servers: int) -> bool:
+    """Whether the servers' rule can work in so many parts: some need whole tensors, or all."""
+    settings, layout = plan.config.engine, layout_of(plan.shapes)
+    assert isinstance(settings, LocalSettings)
     try:
-        placement = place(setup.deployment.settings.placement, layout.sizes, servers)
-        make_shards(layout, placement, problem.optimizer, problem.freeze_until)
+        placement = place(settings.placement, layout.sizes, servers)
+        make_shards(layout, placement, plan.algorithm.server)
     except InputError:
         return False
     return True
 
 
-def conclude(setup: Setup, probes: Sequence[Probe]) -> Calibration:
+def conclude(plan: Plan, probes: Sequence[Probe]) -> Calibration:
     """What the probes have seen."""
     observations = tuple(probe.observation for probe in probes)
     cluster = fit(
         [each for each in observations if isinstance(each, Observation)],
-        4 * size_of(setup),
+        size_of(plan),
         None if gpus() else len(cores()),
         [each for each in observations if isinstance(each, Interplay)],
     )
-    return Calibration(cluster, observations, setup.dataset.name)
+    return Calibration(cluster, observations, plan.dataset.name)
 
 
-def arranged_engine(setup: Setup, params: Any, arrangement: Arrangement) -> LocalEngine:
+def arranged_engine(plan: Plan, params: Any, arrangement: Arrangement) -> FleetEngine:
     """An engine without an end, for measurements.
 
     Args:
-        setup: Model, data and all other settings.
+        plan: Model, data and all other settings.
         params: Parameters to start from.
         arrangement: Takes the place of its numbers.
     """
-    config, batch_size = setup.config, arrangement.batch_size
-    orders = {"in_flight": arrangement.in_flight}
-    engine = config.engine.model_copy(
-        update={
-            "workers": arrangement.workers,
-            "servers": arrangement.servers,
-            "scheme": arrangement.scheme,
-            "scheme_options": orders if arrangement.scheme == "async" else {},
-        }
-    )
-    training = config.training.model_copy(update={"batch_size": batch_size})
-    deployment = prepare_deployment(engine)
-    setup = replace(
-        setup,
-        config=config.model_copy(update={"engine": deployment.settings, "training": training}),
-        deployment=deployment,
-    )
-    return local_engine(deployment, setup.problem(params), params, setup.recipe(), last=_NO_END)
+    config, batch_size = plan.config, arrangement.batch_size
+    numbers = {"workers": arrangement.workers, "servers": arrangement.servers}
+    options: dict[str, Any] = {}
+    if arrangement.scheme == "async":
+        options["in_flight"] = arrangement.in_flight
+    tables = {
+        "engine": config.engine.model_copy(update=numbers),
+        "algorithm": AlgorithmSettings(scheme=arrangement.scheme, scheme_options=options),
+        "training": config.training.model_copy(update={"batch_size": batch_size}),
+    }
+    scheme = scheme_named(arrangement.scheme, arrangement.workers, options)
+    plan = replace(plan, config=config.model_copy(update=tables), scheme=scheme)
+    settings, problem = plan.config.engine, plan.problem._replace(updates=_NO_END)
+    build = ENGINES[settings.kind].build
+    return build(settings, problem, plan.algorithm, Start(lambda: params))

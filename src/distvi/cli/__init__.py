@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
 from distvi import __version__
 from distvi.errors import DistviError
@@ -63,9 +63,15 @@ def explain(error: CycloptsError) -> str:
     """What was wrong with the command line."""
     from pydantic import ValidationError
 
-    from distvi.config.run import describe_invalid
+    from distvi.cli.options import option
+    from distvi.config.old_keys import renamed
+    from distvi.system.settings import complaint
 
     cause = error.__cause__
     if isinstance(cause, ValidationError):
-        return describe_invalid(cause, spell=lambda name: "--" + name.replace("_", "-"))
+        return complaint(cause, spell=option)
+    if isinstance(error, UnknownOptionError) and error.token.keyword:
+        typed = error.token.keyword
+        if new := renamed(typed.removeprefix("--").replace("-", "_")):
+            return f"Unknown option: {typed}. Did you mean {option(new)}?"
     return str(error)

@@ -3,9 +3,22 @@
 from pathlib import Path
 from typing import Annotated
 
+from cyclopts import Parameter
+
+from distvi.cli.options import (
+    ALGORITHM,
+    DATA,
+    ENGINE,
+    TRAINING,
+    Algorithm,
+    Data,
+    Engine,
+    Training,
+    given,
+    option,
+)
 from distvi.cli.output import Json, print_json
-from distvi.cli.train import DATA, ENGINE, TRAINING, DataOptions, Parameter, flat
-from distvi.config.run import EngineSettings, TrainingSettings, resolve
+from distvi.config.resolve import resolve
 
 _DATASET = "digits"
 
@@ -18,9 +31,10 @@ def calibrate(
     config: Path | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     json: Json = False,
-    data: Annotated[DataOptions, flat("Data", 2)] = DATA,
-    training: Annotated[TrainingSettings, flat("Training", 1)] = TRAINING,
-    engine: Annotated[EngineSettings, flat("Engine", 3)] = ENGINE,
+    data: Data = DATA,
+    training: Training = TRAINING,
+    algorithm: Algorithm = ALGORITHM,
+    engine: Engine = ENGINE,
 ) -> None:
     """Measure this machine for a minute and write what a simulated cluster like it costs.
 
@@ -36,14 +50,13 @@ def calibrate(
         json: Print costs and times as one JSON object on standard output, and nothing else there.
         data: Which examples.
         training: Of these the batch size matters.
+        algorithm: None of these matters.
         engine: Of these the numbers of workers and servers, the placement and pinning matter.
     """
     if dataset is None and config is None:
         dataset = _DATASET
-    settings = {}
-    for table in (data, training, engine):
-        settings |= table.model_dump(exclude_unset=True)
-    resolved = resolve(dataset, file=config, settings=settings, assignments=set_)
+    settings = given(data, training, algorithm, engine)
+    resolved = resolve(dataset, file=config, settings=settings, assignments=set_, spell=option)
 
     from rich.console import Console
 

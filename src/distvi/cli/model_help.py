@@ -9,17 +9,16 @@ def print_model_settings() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from distvi.models.settings import ModelSettings  # imports JAX
+    from distvi.models.registry import MODELS  # imports JAX
 
     console = Console(markup=False, highlight=False)
-    union, *_ = get_args(ModelSettings)
-    for kind in get_args(union):
+    for name_of_kind, (kind, _) in MODELS.items():
         table = Table("--set model.", "default", "", box=None, padding=(0, 2, 0, 0))
         table.columns[0].no_wrap = True
         for name, field in kind.model_fields.items():
             if name != "kind":
                 table.add_row(name, _default(field.default), _meaning(kind, name))
-        console.print(f"model.kind={kind.model_fields['kind'].default}: {kind.__doc__}\n")
+        console.print(f"model.kind={name_of_kind}: {kind.__doc__}\n")
         console.print(table, "")
 
 

@@ -81,7 +81,7 @@ def _write(
     """Simulate, and write all files."""
     from rich.progress import track
 
-    from distvi.engines.simulated import NO_TIMELINE
+    from distvi.engines.simulated.timeline import NO_TIMELINE
     from distvi.report.simulation import scaling_figure, timeline_figure
     from distvi.studies.simulation import trace_file
     from distvi.system.files import write_json

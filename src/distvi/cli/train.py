@@ -3,27 +3,25 @@
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from distvi.cli.callbacks import DashboardAddress, audience
 from distvi.cli.model_help import print_model_settings
+from distvi.cli.options import (
+    ALGORITHM,
+    DATA,
+    ENGINE,
+    TRAINING,
+    Algorithm,
+    Data,
+    Engine,
+    Training,
+    given,
+    option,
+)
 from distvi.cli.output import Json, print_json
-from distvi.config.run import DataSettings, EngineSettings, TrainingSettings, resolve
-
-
-class DataOptions(DataSettings):
-    """The data settings as options; the data set is the command's argument instead."""
-
-    dataset: Annotated[str, Parameter(show=False, parse=False)] = ""
-
-
-def flat(group: str, order: int) -> Parameter:
-    """A table of settings whose keys are options by themselves."""
-    return Parameter(name="*", group=Group(group, sort_key=order))
-
-
-# Which options were given is read off these: pydantic remembers the fields that were set.
-DATA, TRAINING, ENGINE = DataOptions(), TrainingSettings(), EngineSettings()
+from distvi.cli.scheme_help import print_schemes
+from distvi.config.resolve import resolve
 
 
 def train(
@@ -36,9 +34,11 @@ def train(
     json: Json = False,
     dashboard: DashboardAddress = False,
     help_model: bool = False,
-    data: Annotated[DataOptions, flat("Data", 2)] = DATA,
-    training: Annotated[TrainingSettings, flat("Training", 1)] = TRAINING,
-    engine: Annotated[EngineSettings, flat("Engine", 3)] = ENGINE,
+    help_schemes: bool = False,
+    data: Data = DATA,
+    training: Training = TRAINING,
+    algorithm: Algorithm = ALGORITHM,
+    engine: Engine = ENGINE,
 ) -> None:
     """Train a model on a data set and write a run folder.
 
@@ -51,17 +51,21 @@ def train(
         dashboard: Show the run as a web page while it goes on, at PORT or HOST:PORT; by default at
             a free port, for this machine only.
         help_model: List the settings of the models, for `--set`, and exit.
+        help_schemes: List the schemes and their options, with the numbers for `--workers` if it is
+            given, and exit.
         data: Which examples.
         training: How the parameters are optimized.
+        algorithm: How workers and updates are kept in step.
         engine: Where the updates are computed.
     """
     if help_model:
         print_model_settings()
         return
-    settings = {}
-    for table in (data, training, engine):
-        settings |= table.model_dump(exclude_unset=True)
-    resolved = resolve(dataset, file=config, settings=settings, assignments=set_)
+    if help_schemes:
+        print_schemes(given(engine).get("workers"))
+        return
+    settings = given(data, training, algorithm, engine)
+    resolved = resolve(dataset, file=config, settings=settings, assignments=set_, spell=option)
 
     from distvi import training as course  # imports JAX
 

@@ -12,7 +12,7 @@ from typing import Any
 from distvi.dashboard.curve import Curve, Point
 from distvi.dashboard.server import PageServer, check_free, parse_address
 from distvi.dashboard.state import measurements, processes
-from distvi.engines import Engine
+from distvi.engines.base import Engine
 from distvi.progress import Silent, Watchable
 from distvi.runs.folder import Run
 
@@ -189,5 +189,5 @@ def _describe(run: Run) -> dict[str, str]:
         "name": run.path.resolve().name,
         "dataset": Path(config.data.dataset).name,
         "model": config.model.kind,
-        "engine": config.engine.engine,
+        "engine": config.engine.kind,
     }

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from distvi.engines import Engine
+from distvi.engines.base import Engine
 from distvi.engines.trace import Span
 from distvi.progress import Watchable
 

@@ -71,13 +71,14 @@ class Standardization:
                 f"the inputs have {x.shape[-1]} columns; the scales were learnt on "
                 f"{len(self.x_shift)}"
             )
-        return (x.astype(np.float32) - self.x_shift) / self.x_scale
+        shift, scale = _as_rows(self.x_shift, x), _as_rows(self.x_scale, x)
+        return (x.astype(np.float32) - shift) / scale
 
     def standardize_y(self, y: Any) -> Any:
         """Targets in standard units; class numbers stay what they are."""
         if np.issubdtype(y.dtype, np.integer):
             return y
-        return (y - self.y_shift) / self.y_scale
+        return (y - _as_rows(self.y_shift, y)) / _as_rows(self.y_scale, y)
 
     def standardize(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Both; takes numpy and JAX arrays, also inside ``jit``."""
@@ -101,6 +102,11 @@ class Standardization:
         """
         names = ("x_shift", "x_scale", "y_shift", "y_scale")
         return cls(**{name: np.asarray(record[name], np.float32) for name in names})
+
+
+def _as_rows(columns: np.ndarray, values: Any) -> np.ndarray:
+    """With the axes of ``values``, for JAX may be told to refuse unequal ranks."""
+    return columns.reshape((1,) * (values.ndim - 1) + (-1,))
 
 
 def _mean_and_deviation(blocks: Any, columns: int) -> tuple[np.ndarray, np.ndarray]:

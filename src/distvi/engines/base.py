@@ -1,19 +1,22 @@
 """What every engine is handed, and what it promises."""
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int
 
+from distvi.algorithms.base import Batches, Memory, Params, ServerRule, State, WorkerRule
 from distvi.engines.trace import Span
 from distvi.errors import RunFailed
-from distvi.parameters.freeze import freeze
 from distvi.protocol import Observer
 
-Params = Any
-Loss = Callable[[Params, Array, Array, Array, Array], Array]
+Devices = list[Any]
+"""Of `jax.Device`, which type checkers take for a variable."""
 
 
 @runtime_checkable
@@ -33,41 +36,150 @@ class Examples(Protocol):
         ...
 
 
-class Problem(NamedTuple):
-    """What an engine optimizes.
+class Recipe(NamedTuple):
+    """How another process builds the problem and the rules.
+
+    Closures cannot travel between processes, so they are described: the factory is imported there
+    by its name and called as ``factory(settings, x, y)``. It returns what it `Built`, with ``x``
+    and ``y`` as the examples.
 
     Attributes:
-        loss: ``loss(params, x, y, index, key)``: the negative ELBO of a batch, in nats; x and y
-            are rows of ``examples`` as stored, index their positions.
-        optimizer: Turns gradients into updates, of whatever parameters it may move.
-        examples: The training set.
-        indices: ``indices(position, count)``: that part of the run's stream of examples. Update
-            u is made of the entries from ``u * batch_size`` on.
-        batch_size: Examples per update.
-        key: The run's key; update u draws its noise from ``fold_in(key, u)``.
-        freeze_until: For each parameter the number of the first update that may move it; None: all
-            may from the first.
+        factory: ``package.module:function``.
+        settings: Its first argument, for JSON.
     """
 
-    loss: Loss
-    optimizer: optax.GradientTransformation
+    factory: str
+    settings: dict[str, Any]
+
+    def build(self, x: np.ndarray, y: np.ndarray) -> "Built":
+        """The problem and the rules."""
+        module, _, name = self.factory.partition(":")
+        return getattr(importlib.import_module(module), name)(self.settings, x, y)
+
+
+class Problem(NamedTuple):
+    """What an engine optimizes, beside the algorithm that says how.
+
+    Attributes:
+        shapes: Of the parameters (``jax.ShapeDtypeStruct``).
+        examples: The training set.
+        indices: ``indices(position, count)``: that part of the run's stream of examples.
+        batch_size: Examples in a batch.
+        key: The run's key; batch t draws its noise from ``fold_in(key, t)``.
+        updates: Of the whole run.
+        seed: Of whatever else is drawn.
+        recipe: How another process builds the same; None: it cannot.
+    """
+
+    shapes: Params
     examples: Examples
     indices: Callable[[int, int], Int[np.ndarray, " count"]]
     batch_size: int
     key: Array
-    freeze_until: Any = None
+    updates: int
+    seed: int = 0
+    recipe: Recipe | None = None
 
-    @property
-    def held_optimizer(self) -> optax.GradientTransformation:
-        """The optimizer, with parameters held as ``freeze_until`` says."""
-        return freeze(self.optimizer, self.freeze_until)
+
+def _no_fault(point: str, targets: Sequence[np.ndarray]) -> None:
+    """Nothing goes wrong."""
+
+
+class Built(NamedTuple):
+    """What a recipe gives: what workers and servers have to know of a run.
+
+    Attributes:
+        problem: What to optimize.
+        worker: What workers make of requests.
+        server: What servers make of contributions.
+        fault: ``fault(point, targets)``: called where a process may die in a way that matters, with
+            what it is about to write. Tests let things go wrong there.
+    """
+
+    problem: Problem
+    worker: WorkerRule
+    server: ServerRule
+    fault: Callable[[str, Sequence[np.ndarray]], None] = _no_fault
+
+
+def batch_indices(
+    problem: Problem, first: int, count: int, *, worker: int = 0, workers: int = 1
+) -> Int[np.ndarray, "count batch"]:
+    """Which examples some consecutive batches of a worker have: the one rule for all engines.
+
+    Batch t of worker w of n begins at ``(t * n + w) * batch_size`` in the run's stream of examples.
+    So n workers in lockstep use the examples and the noise of one with n times the batch.
+
+    Args:
+        problem: Has the stream.
+        first: The first batch, t.
+        count: How many.
+        worker: Which one, w.
+        workers: How many there are, n.
+    """
+    size = problem.batch_size
+    if workers == 1:  # they follow one another
+        index = problem.indices(first * size, count * size)
+    else:
+        begins = [(batch * workers + worker) * size for batch in range(first, first + count)]
+        own = [problem.indices(begin, size) for begin in begins]
+        index = own[0] if count == 1 else np.concatenate(own)
+    return index.astype(np.uint32).reshape(count, size)
+
+
+def read_batches(
+    problem: Problem, first: int, count: int, *, worker: int = 0, workers: int = 1
+) -> Batches:
+    """Those batches, copied from the training set; arguments as of `batch_indices`."""
+    index = batch_indices(problem, first, count, worker=worker, workers=workers)
+    rows = problem.examples.take(index.ravel())
+    x, y = (each.reshape(index.shape + each.shape[1:]) for each in rows)
+    return Batches(np.arange(first, first + count, dtype=np.uint32), x, y, index)  # pyright: ignore
+
+
+class Start(NamedTuple):
+    """Where an engine begins: at the first update, or at a checkpoint.
+
+    Attributes:
+        params: Gives the parameters. It is asked once, when the engine has begun whatever takes
+            time as well; drawing them does.
+        state: Of the unsharded server rule; None: a new one.
+        memories: Of the workers, as far as they have any; None for one that begins anew.
+        update: Updates that have been made already.
+        counters: What ``Engine.counters`` said after those.
+        time_s: Training time of them.
+    """
+
+    params: Callable[[], Params]
+    state: State | None = None
+    memories: tuple[Memory | None, ...] = ()
+    update: int = 0
+    counters: Mapping[str, Any] = MappingProxyType({})
+    time_s: float = 0.0
+
+    def memory(self, worker: int) -> Memory | None:
+        """Of a worker; None: it begins anew."""
+        return self.memories[worker] if worker < len(self.memories) else None
+
+
+def has_memory(rule: WorkerRule, shapes: Params) -> bool:
+    """Whether anything stays with a worker between two requests."""
+    return bool(jax.tree.leaves(jax.eval_shape(rule.init, shapes)))
 
 
 class TrainState(NamedTuple):
-    """What a checkpoint holds: everything that an update changes."""
+    """What a checkpoint holds: everything that an update changes.
+
+    Attributes:
+        params: The parameters.
+        opt_state: Of the unsharded server rule, such as the optimizer's moments.
+        memories: Of each worker after its last contribution that was decided; None for one that
+            has begun anew since; empty where workers remember nothing.
+    """
 
     params: Params
-    opt_state: optax.OptState
+    opt_state: State
+    memories: tuple[Memory | None, ...] = ()
 
 
 class Diverged(RunFailed):
@@ -100,12 +212,31 @@ class Driven(Protocol):
 
 
 @runtime_checkable
-class Engine(Protocol):
-    """A training state that moves forward.
+class WithProcesses(Protocol):
+    """An engine with processes beside this one."""
 
-    The state after update u is a function of the problem, the first state and u alone: however
-    the updates are split into calls, and wherever a run was resumed.
-    """
+    def attach(self, logs: Path, tell: Callable[[str], None]) -> None:
+        """Say before it is entered where they write what they print, and who hears of incidents."""
+        ...
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A training state that moves forward, update by update."""
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether problem, algorithm, start and u determine the state after update u.
+
+        However the updates are split into calls then, and wherever a run was resumed. Not so where
+        it depends on which of several processes was faster.
+        """
+        ...
+
+    @property
+    def devices(self) -> Devices:
+        """JAX's devices of this process that updates, or evaluations, are computed on."""
+        ...
 
     @property
     def compile_time_s(self) -> float:
@@ -119,7 +250,7 @@ class Engine(Protocol):
 
     @property
     def state(self) -> TrainState:
-        """The state after ``update`` updates; never one that a non-finite ELBO has to_ask."""
+        """The state after ``update`` updates; never one that a non-finite ELBO has touched."""
         ...
 
     @property

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from distvi.parameters import Placement
-from distvi.protocol import Cancel, Command, Commit, Event, Free, GradientArrived, Scheme, State
+from distvi.algorithms.base import Algorithm
+from distvi.parameters import Placement, Shards
+from distvi.protocol import Cancel, Command, Commit, Event, Free, GradientArrived, State
 
 
 class Record:
@@ -57,23 +58,43 @@ class Record:
         }
 
 
+class Traffic(NamedTuple):
+    """What travels between a worker and the servers, in bytes.
+
+    Attributes:
+        pushed: To each server, of a payload.
+        pulled: From each server, of the parameters.
+    """
+
+    pushed: tuple[int, ...]
+    pulled: tuple[int, ...]
+
+
+def traffic_of(shards: Shards, algorithm: Algorithm) -> Traffic:
+    """What the rule of the workers has them push, and what they pull."""
+    return Traffic(shards.pushed_bytes(algorithm.worker.wire), shards.placement.bytes)
+
+
 def summary_fields(
     record: Record,
-    scheme: Scheme,
+    algorithm: Algorithm,
     placement: Placement,
-    counts: Mapping[str, Any],
+    traffic: Traffic,
+    counters: Mapping[str, Any],
     batch_size: int,
 ) -> dict[str, Any]:
     """What the parameter servers of every engine say of themselves in summary.json.
 
     Args:
-        record: Of the gradients.
-        scheme: How they become updates.
+        record: Of the contributions.
+        algorithm: Where they come from, and how they become updates.
         placement: What each server holds.
-        counts: Gradients ``pushed`` and parameters ``pulled``.
-        batch_size: Examples in a gradient.
+        traffic: What travels for each of them.
+        counters: Payloads ``pushed``, parameters ``pulled``; ``memories_lost`` of workers.
+        batch_size: Examples in a batch.
     """
-    return {
+    scheme, worker = algorithm.scheme, algorithm.worker
+    fields = {
         "scheme": scheme.name,
         "in_flight": scheme.pacing.in_flight,
         "servers": len(placement.shards),
@@ -81,14 +102,17 @@ def summary_fields(
         "gradients_used": record.used,
         "gradients_refused": record.refused,
         "gradients_cancelled": record.cancelled,
-        "examples": record.used * batch_size,
+        "examples": record.used * batch_size * worker.batches,
         "staleness": describe_staleness(record.staleness),
         "bytes": {
-            "pushed": counts["pushed"] * sum(placement.bytes),
-            "pulled": counts["pulled"] * sum(placement.bytes),
+            "pushed": counters["pushed"] * sum(traffic.pushed),
+            "pulled": counters["pulled"] * sum(traffic.pulled),
             "largest_server_share": placement.largest_share,
         },
     }
+    return fields | (
+        {"memories_lost": counters["memories_lost"]} if "memories_lost" in counters else {}
+    )
 
 
 def describe_staleness(histogram: Mapping[int, int]) -> dict[str, Any]:

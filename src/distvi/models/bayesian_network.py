@@ -11,19 +11,37 @@ References:
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from pydantic import PositiveFloat, PositiveInt
 
 from distvi.models.base import Params
-from distvi.models.sampled import SampledModel
-from distvi.models.settings import BayesianNetworkSettings
+from distvi.models.sampled import SampledModel, SampledSettings
 from distvi.numerics.gaussians import kl_to_normal
 from distvi.numerics.noise import example_noise
 
 _ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu}
+
+
+class BayesianNetworkSettings(SampledSettings):
+    """A mean-field Bayesian neural network."""
+
+    kind: str = "bayesian_network"
+
+    width: PositiveInt = 200
+
+    activation: Literal["relu", "tanh", "gelu"] = "relu"
+    """Nonlinearity of the hidden layers."""
+
+    prior_var: PositiveFloat = 1.0
+    """Prior variance of every weight, times its layer's inputs."""
+
+    initial_weight_var: PositiveFloat = 1e-4
+    """Initial variance of q(w)."""
 
 
 @dataclass(frozen=True)
@@ -83,4 +101,4 @@ class BayesianNetwork(SampledModel):
 
 def _affine(x: Array, weights: Array) -> Array:
     """``[x, 1] @ weights``: the last row of the weights is the bias."""
-    return x @ weights[:-1] + weights[-1]
+    return x @ weights[:-1] + weights[-1:]

@@ -11,16 +11,22 @@ References:
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from pydantic import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from distvi.models.base import Params
-from distvi.models.sampled import SampledModel
-from distvi.models.settings import DeepGPSettings
+from distvi.models.sampled import SampledModel, SampledSettings
 from distvi.numerics.gaussians import kl_to_separable_normal, kl_to_standard_normal
 from distvi.numerics.kernels import KERNELS, Kernel
 from distvi.numerics.noise import example_noise
@@ -29,6 +35,59 @@ from distvi.numerics.spectra import normal_frequencies, orthogonal_frequencies
 # Folded into the seed's key. The noise of an update folds in the update's number, which is less.
 _SPECTRA = 2**32 - 3
 _ONCE = {"xla_backend_optimization_level": 0}  # what runs once is not worth optimizing
+
+KernelName = Literal["rbf", "matern12", "matern32", "matern52", "arccos0", "arccos1", "arccos2"]
+OmegaTreatment = Literal["prior_fixed", "var_fixed", "var_resampled"]
+
+
+class DeepGPSettings(SampledSettings):
+    """A deep Gaussian process with random feature expansions."""
+
+    kind: str = "deep_gp"
+
+    features: PositiveInt = 500
+    """Random frequencies per layer."""
+
+    kernel: KernelName = "rbf"
+    """Covariance function of every layer."""
+
+    ard: bool = True
+    """One lengthscale per input of a layer, instead of one per layer."""
+
+    omega: OmegaTreatment = "var_fixed"
+    """``prior_fixed``: frequencies follow the prior, through the lengthscales alone;
+    ``var_fixed``: q(Omega) is learnt, sampled with fixed standard draws;
+    ``var_resampled``: q(Omega) is learnt, sampled anew in every step and sample."""
+
+    orthogonal: bool = False
+    """Orthogonal instead of independent frequencies."""
+
+    feed_forward: bool = False
+    """Append the inputs to every hidden layer's output."""
+
+    freeze_omega: NonNegativeInt = 0
+    """Updates for which q(Omega) keeps its initial value."""
+
+    freeze_kernel: NonNegativeInt = 0
+    """Updates for which kernel parameters and the likelihood's noise keep their initial values."""
+
+    initial_weight_var: PositiveFloat = 0.01
+    """Initial variance of q(W)."""
+
+    initial_weight_spread: NonNegativeFloat = 0.5
+    """Standard deviation of the initial means of the hidden layers' q(W). With 0, as the authors
+    have it, all means start at zero, where no gradient but noise's tells the hidden GPs apart."""
+
+    initial_lengthscale: PositiveFloat = 1.0
+    """Initial lengthscales, as a multiple of the square root of the layer's inputs."""
+
+    @model_validator(mode="after")
+    def _orthogonal_draws_are_fixed(self) -> "DeepGPSettings":
+        if self.orthogonal and self.omega == "var_resampled":
+            raise ValueError(
+                "orthogonal frequencies are fixed draws: use omega = 'prior_fixed' or 'var_fixed'"
+            )
+        return self
 
 
 class Spectrum(NamedTuple):
@@ -123,7 +182,7 @@ class DeepGP(SampledModel):
         if settings.omega == "prior_fixed":
             return {"kernel": kernel, "weights": weights}
         row_log_sd, column_log_sd = _prior_log_sd(kernel, self.spectra[layer])
-        log_var = 2.0 * (row_log_sd[:, None] + column_log_sd)
+        log_var = 2.0 * (row_log_sd[:, None] + column_log_sd[None, :])
         log_var = jnp.broadcast_to(log_var, (inputs, settings.features))
         omega = {"mean": jnp.zeros(log_var.shape), "log_var": log_var}
         return {"kernel": kernel, "omega": omega, "weights": weights}
@@ -171,7 +230,7 @@ class DeepGP(SampledModel):
         spectrum = self.spectra[layer]
         if self.settings.omega == "prior_fixed":
             inverse_lengthscale = jnp.exp(-values["kernel"]["log_lengthscale"])
-            return spectrum.z * spectrum.scale * inverse_lengthscale[:, None]
+            return spectrum.z * spectrum.scale[None, :] * inverse_lengthscale[:, None]
         mean, log_var = values["omega"]["mean"], values["omega"]["log_var"]
         resampled = self.settings.omega == "var_resampled"
         z = jax.random.normal(key, mean.shape) if resampled else spectrum.z

@@ -1,18 +1,23 @@
 """Observation models p(y | f): log densities, moments and distribution functions.
 
 Each is a frozen object. ``f`` has shape (..., latents) and a target's last axis is dropped for
-Bernoulli and categorical likelihoods, whose targets are class numbers.
+Bernoulli and categorical likelihoods, whose targets are class numbers. ``LIKELIHOODS`` has all of
+them by name, each with the tasks that it suits: one more likelihood is one more entry there.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.lax import broadcast_to_rank
 from jax.scipy.special import gammaincc, gammaln, ndtr
 from jaxtyping import Array, Float, Shaped
+from pydantic import AfterValidator
 
+from distvi.errors import InputError, nearest
 from distvi.numerics import gaussians
 
 Params = dict[str, Array]
@@ -87,7 +92,8 @@ class Gaussian:
         return {"log_var": jnp.full((outputs,), math.log(self.initial_var))}
 
     def log_density(self, params: Params, f: Latents, y: Targets) -> PerPoint:
-        return gaussians.log_density(y, f, params["log_var"]).sum(-1)
+        y, log_var = _as_samples(f, y, params["log_var"])
+        return gaussians.log_density(y, f, log_var).sum(-1)
 
     def mean(self, params: Params, f: Latents) -> Outputs:
         return f
@@ -96,7 +102,8 @@ class Gaussian:
         return jnp.broadcast_to(jnp.exp(params["log_var"]), f.shape)
 
     def cdf(self, params: Params, f: Latents, y: Targets) -> Outputs:
-        return ndtr((y - f) * jnp.exp(-0.5 * params["log_var"]))
+        y, precision = _as_samples(f, y, jnp.exp(-0.5 * params["log_var"]))
+        return ndtr((y - f) * precision)
 
 
 @dataclass(frozen=True)
@@ -126,9 +133,10 @@ class StudentT:
 
     def log_density(self, params: Params, f: Latents, y: Targets) -> PerPoint:
         nu = self.degrees
-        z = (y - f) * jnp.exp(-params["log_scale"])
+        y, log_scale = _as_samples(f, y, params["log_scale"])
+        z = (y - f) * jnp.exp(-log_scale)
         constant = gammaln(0.5 * (nu + 1)) - gammaln(0.5 * nu) - 0.5 * jnp.log(nu * jnp.pi)
-        log_p = constant - params["log_scale"] - 0.5 * (nu + 1) * jnp.log1p(z**2 / nu)
+        log_p = constant - log_scale - 0.5 * (nu + 1) * jnp.log1p(z**2 / nu)
         return log_p.sum(-1)
 
     def mean(self, params: Params, f: Latents) -> Outputs:
@@ -139,7 +147,8 @@ class StudentT:
         return jnp.broadcast_to(variance, f.shape)
 
     def cdf(self, params: Params, f: Latents, y: Targets) -> Outputs:
-        z = (y - f) * jnp.exp(-params["log_scale"])
+        y, log_scale = _as_samples(f, y, params["log_scale"])
+        z = (y - f) * jnp.exp(-log_scale)
         # Abramowitz and Stegun (1964), 26.7.4: a sum over even powers of a cosine.
         cos2 = self.degrees / (self.degrees + z**2)
         term = total = jnp.ones_like(z)
@@ -162,6 +171,7 @@ class Poisson:
         return {}
 
     def log_density(self, params: Params, f: Latents, y: Targets) -> PerPoint:
+        (y,) = _as_samples(f, y)
         return (y * f - jnp.exp(f) - gammaln(y + 1.0)).sum(-1)
 
     def mean(self, params: Params, f: Latents) -> Outputs:
@@ -171,6 +181,7 @@ class Poisson:
         return jnp.exp(f)
 
     def cdf(self, params: Params, f: Latents, y: Targets) -> Outputs:
+        (y,) = _as_samples(f, y)
         whole = jnp.floor(y)
         return jnp.where(whole < 0, 0.0, gammaincc(jnp.maximum(whole, 0.0) + 1.0, jnp.exp(f)))
 
@@ -190,8 +201,9 @@ class Bernoulli:
         return {}
 
     def log_density(self, params: Params, f: Latents, y: Shaped[Array, " points"]) -> PerPoint:
-        sign = 2.0 * y - 1.0
-        return jax.nn.log_sigmoid(sign * f[..., 0])
+        f = f[..., 0]
+        (sign,) = _as_samples(f, 2.0 * y.astype(f.dtype) - 1.0)
+        return jax.nn.log_sigmoid(sign * f)
 
     def mean(self, params: Params, f: Latents) -> Outputs:
         return jax.nn.sigmoid(f)
@@ -218,7 +230,7 @@ class Categorical:
 
     def log_density(self, params: Params, f: Latents, y: Shaped[Array, " points"]) -> PerPoint:
         log_p = jax.nn.log_softmax(f)
-        one_hot = jax.nn.one_hot(y, f.shape[-1], dtype=f.dtype)
+        (one_hot,) = _as_samples(f, jax.nn.one_hot(y, f.shape[-1], dtype=f.dtype))
         return (log_p * one_hot).sum(-1)
 
     def mean(self, params: Params, f: Latents) -> Outputs:
@@ -230,3 +242,89 @@ class Categorical:
 
     def probabilities(self, params: Params, f: Latents) -> Probabilities:
         return jax.nn.softmax(f)
+
+
+def _as_samples(f: Array, *values: Array) -> tuple[Array, ...]:
+    """What all samples share, with axes of length one for those that ``f`` alone has."""
+    return tuple(broadcast_to_rank(value, f.ndim) for value in values)
+
+
+Task = Literal["regression", "classification", "count"]
+"""What the targets are."""
+
+
+class LikelihoodKind(NamedTuple):
+    """A likelihood by name.
+
+    Attributes:
+        make: Makes it, given the initial variance of the noise, if it has any.
+        suits: The tasks that it is for, each with its place among the likelihoods of that task:
+            the first is the one that ``auto`` stands for.
+        classes: The only number of classes that it can do; None: any.
+    """
+
+    make: Callable[[float], Likelihood]
+    suits: Mapping[Task, int]
+    classes: int | None = None
+
+
+AUTO = "auto"
+"""Stands for the likelihood that comes first for the task."""
+
+LIKELIHOODS: Mapping[str, LikelihoodKind] = {
+    "gaussian": LikelihoodKind(Gaussian, {"regression": 0, "count": 1}),
+    "student_t": LikelihoodKind(
+        lambda noise_var: StudentT(initial_var=noise_var), {"regression": 1, "count": 2}
+    ),
+    "poisson": LikelihoodKind(lambda _: Poisson(), {"count": 0}),
+    "categorical": LikelihoodKind(lambda _: Categorical(), {"classification": 0}),
+    "bernoulli": LikelihoodKind(lambda _: Bernoulli(), {"classification": 1}, classes=2),
+}
+
+
+def _known(name: str) -> str:
+    if name != AUTO and name not in LIKELIHOODS:
+        raise ValueError(f"unknown likelihood '{name}'{nearest(name, [AUTO, *LIKELIHOODS])}")
+    return name
+
+
+LikelihoodName = Annotated[str, AfterValidator(_known)]
+"""A key of ``LIKELIHOODS``, or ``auto``."""
+
+
+def likelihoods_for(task: Task) -> list[str]:
+    """Names of the likelihoods that suit a task, the usual one first.
+
+    Example:
+        >>> likelihoods_for("count")
+        ['poisson', 'gaussian', 'student_t']
+    """
+    suitable = [name for name, kind in LIKELIHOODS.items() if task in kind.suits]
+    return sorted(suitable, key=lambda name: LIKELIHOODS[name].suits[task])
+
+
+def likelihood_named(name: str, *, task: Task, outputs: int, noise_var: float) -> Likelihood:
+    """The likelihood of a name, checked against the data.
+
+    Args:
+        name: Of ``LIKELIHOODS``, or ``auto``.
+        task: What the targets are.
+        outputs: Number of target columns, or of classes.
+        noise_var: Initial variance of the noise, for a likelihood that has any.
+
+    Raises:
+        InputError: the likelihood does not suit the task, or the number of classes.
+    """
+    suitable = likelihoods_for(task)
+    name = suitable[0] if name == AUTO else name
+    if name not in suitable:
+        raise InputError(
+            f"model.likelihood: '{name}' does not suit {task}; use one of {', '.join(suitable)}"
+        )
+    kind = LIKELIHOODS[name]
+    if kind.classes is not None and outputs != kind.classes:
+        raise InputError(
+            f"model.likelihood: '{name}' is for {kind.classes} classes and the data have "
+            f"{outputs}; use '{suitable[0]}'"
+        )
+    return kind.make(noise_var)

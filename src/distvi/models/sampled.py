@@ -2,15 +2,44 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt32
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from distvi.models.base import Batch, Params, neg_elbo
-from distvi.models.likelihoods import Likelihood
+from distvi.models.likelihoods import Likelihood, LikelihoodName
 from distvi.models.predictive import Predictive
-from distvi.models.settings import BayesianNetworkSettings, DeepGPSettings
+from distvi.system.settings import KindSettings
+
+EstimatorName = Literal["local", "weights"]
+
+
+class SampledSettings(KindSettings):
+    """What the settings of these models have in common."""
+
+    likelihood: LikelihoodName = "auto"
+    """Observation model; ``auto`` follows from the task."""
+
+    hidden_layers: NonNegativeInt = 2
+    """Hidden layers (the authors' ``nl`` counts the last layer too: nl = hidden_layers + 1)."""
+
+    width: PositiveInt = 50
+    """GPs, or hidden units, per hidden layer."""
+
+    estimator: EstimatorName = "local"
+    """``local``: local reparameterization; ``weights``: one draw of the weights per sample."""
+
+    samples: PositiveInt = 1
+    """Monte Carlo samples of the training objective."""
+
+    test_samples: PositiveInt = 50
+    """Monte Carlo samples of predictions."""
+
+    initial_noise_var: PositiveFloat = 0.1353352832366127
+    """Initial noise variance of a regression, in standardized units; exp(-2) as the authors."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +56,7 @@ class SampledModel(ABC):
     inputs: int
     outputs: int
     likelihood: Likelihood
-    settings: DeepGPSettings | BayesianNetworkSettings
+    settings: SampledSettings
 
     @abstractmethod
     def init(self, key: Array) -> Params:

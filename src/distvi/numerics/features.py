@@ -70,7 +70,7 @@ def _trigonometric_forward(projection: Array, w_mean: Array, w_var: Array):
     mean_cos, mean_sin = jnp.split(w_mean, 2)
     var_cos, var_sin = jnp.split(w_var, 2)
     mean = cos @ mean_cos + sin @ mean_sin
-    var = (cos * cos) @ (var_cos - var_sin) + var_sin.sum(axis=0)
+    var = (cos * cos) @ (var_cos - var_sin) + var_sin.sum(axis=0)[None, :]
     # Where w_var all but vanishes, rounding of the difference can leave a negative number.
     var = jnp.maximum(var, jnp.finfo(var.dtype).tiny)
     return (mean, var), (sin, cos, w_mean, var_cos - var_sin)

@@ -91,7 +91,8 @@ def _separable(mean: Array, log_var: Array, row_log_sd: Array, column_log_sd: Ar
 
 def _separable_forward(mean: Array, log_var: Array, row_log_sd: Array, column_log_sd: Array):
     rows, columns = mean.shape
-    precision = (jnp.exp(-row_log_sd)[:, None], jnp.exp(-column_log_sd))  # inverse sd, by factors
+    # The inverse sd, by factors.
+    precision = (jnp.exp(-row_log_sd)[:, None], jnp.exp(-column_log_sd)[None, :])
     sd = jnp.exp(0.5 * log_var)
     row_sums = _relative_moment(mean, sd, *precision).sum(axis=1)
     log_prior = columns * row_log_sd.sum() + rows * column_log_sd.sum()

@@ -67,7 +67,7 @@ def _matern(nu: float) -> Exact:
 
 def _arc_cosine(order: int) -> Exact:
     def exact(x: Array, y: Array) -> Array:
-        norms = jnp.linalg.norm(x, axis=1)[:, None] * jnp.linalg.norm(y, axis=1)
+        norms = jnp.linalg.norm(x, axis=1)[:, None] * jnp.linalg.norm(y, axis=1)[None, :]
         cosine = jnp.clip(x @ y.T / norms, -1.0, 1.0)
         angle = jnp.arccos(cosine)
         sine = jnp.sin(angle)

@@ -38,7 +38,7 @@ def orthogonal_frequencies(
     q = q * jnp.sign(jnp.diagonal(r, axis1=1, axis2=2))[:, None, :]
     columns = q.transpose(1, 0, 2).reshape(inputs, -1)[:, :frequencies]
     lengths = jnp.linalg.norm(jax.random.normal(length_key, (inputs, frequencies)), axis=0)
-    return columns * lengths
+    return columns * lengths[None, :]
 
 
 def student_scales(key: Array, degrees: int, frequencies: int) -> Float[Array, " freqs"]:

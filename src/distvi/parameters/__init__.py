@@ -1,14 +1,12 @@
-"""The servers' data plane: the flat layout, its placement, and the optimizer on each server."""
+"""The servers' data plane: the flat layout, its placement, and a server rule on each part."""
 
-from distvi.parameters.freeze import freeze
 from distvi.parameters.layout import Layout, Tensor, layout_of
 from distvi.parameters.locality import Locality, locality_of
-from distvi.parameters.placement import PARAMETER_BYTES, PLACEMENTS, Placement, Slice, place
-from distvi.parameters.shards import Flat, Shard, Shards, make_shards
-from distvi.parameters.store import ParameterVersion, Store, rates
+from distvi.parameters.placement import PLACEMENTS, Placement, Slice, place
+from distvi.parameters.shards import Flat, Shard, Shards, States, make_shards
+from distvi.parameters.store import ParameterVersion, Store
 
 __all__ = [
-    "PARAMETER_BYTES",
     "PLACEMENTS",
     "Flat",
     "Layout",
@@ -18,12 +16,11 @@ __all__ = [
     "Shard",
     "Shards",
     "Slice",
+    "States",
     "Store",
     "Tensor",
-    "freeze",
     "layout_of",
     "locality_of",
     "make_shards",
     "place",
-    "rates",
 ]

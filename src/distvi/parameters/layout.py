@@ -46,6 +46,11 @@ class Layout:
         return self.tensors[-1].stop if self.tensors else 0
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all parameters."""
+        return 4 * self.size
+
+    @property
     def sizes(self) -> list[int]:
         """Entries of each tensor."""
         return [tensor.stop - tensor.start for tensor in self.tensors]

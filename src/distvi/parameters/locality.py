@@ -1,8 +1,8 @@
-"""How far an optimizer looks: at single entries, at whole tensors, or at all of them together.
+"""How far a server rule looks: at single entries, at whole tensors, or at all of them together.
 
-Whether an update may be computed in parts is a property of the optimizer's computation, so it is
-read off that: JAX's trace of it is followed from every gradient to every update. A trial with
-numbers could miss a clipping that did not come into play.
+Whether an update may be computed in parts is a property of the rule's computation, so it is read
+off that: JAX's trace of it is followed from every payload to every parameter. A trial with numbers
+could miss a clipping that did not come into play.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,17 +10,18 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 import jax
-import optax
 from jaxtyping import PyTree
+
+from distvi.algorithms.base import Delivery, Keep, ServerRule
 
 
 class Locality(IntEnum):
-    """What one entry of an update depends on."""
+    """What one entry of an updated part depends on."""
 
     ELEMENTWISE = 0
-    """On the gradients of that entry alone: any placement gives the same parameters."""
+    """On the numbers of that entry alone: any placement gives the same parameters."""
     PER_TENSOR = 1
-    """On the gradients of its tensor: tensors must stay whole, and keep their shapes."""
+    """On the numbers of its tensor: tensors must stay whole, and keep their shapes."""
     GLOBAL = 2
     """On more than its tensor, or on draws whose shape matters: nothing can be separated."""
 
@@ -42,7 +43,7 @@ class Reach(NamedTuple):
 _NOTHING = Reach()
 _EVERYTHING = frozenset((-1, -2))  # of no tensor, and never of one alone
 
-_ENTRYWISE = frozenset((
+_ELEMENTWISE = frozenset((
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
     "cbrt", "ceil", "clamp", "convert_element_type", "copy", "cos", "cosh", "div", "eq", "erf",
     "erf_inv", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le",
@@ -56,38 +57,44 @@ _CALLS = frozenset(
 )
 
 
-def locality_of(optimizer: optax.GradientTransformation, params: PyTree) -> tuple[Locality, str]:
-    """The scope of an optimizer, and the operation that widened it.
+def locality_of(rule: ServerRule, params: PyTree) -> tuple[Locality, str]:
+    """The locality of a rule, and the operation that widened it.
 
-    Where the analysis does not know an operation it assumes the wider scope.
+    Where the analysis does not know an operation it assumes the wider locality.
 
     Args:
-        optimizer: Any optimizer that needs gradients and parameters alone.
+        rule: Of a server.
         params: Parameters, or their shapes.
 
     Example:
-        >>> locality_of(optax.adam(0.1), {"w": jax.numpy.zeros((2, 2))})[0].name
+        >>> import optax
+        >>> from distvi.algorithms import optimize
+        >>> locality_of(optimize(optax.adam(0.1)), {"w": jnp.zeros((2, 2))})[0].name
         'ELEMENTWISE'
     """
     params = jax.eval_shape(lambda tree: tree, params)
-    state = jax.eval_shape(optimizer.init, params)
+    state = jax.eval_shape(rule.init, params)
     leaves = len(jax.tree.leaves(params))
     own = [Reach(frozenset((tensor,))) for tensor in range(leaves)]
 
-    initial = jax.make_jaxpr(optimizer.init)(params)
+    def update(part: PyTree, state: PyTree, payload: PyTree, base: PyTree) -> tuple[PyTree, PyTree]:
+        one = Delivery(payload, 1.0, base if rule.keeps is Keep.BASE else None)
+        return rule.apply(part, state, [one, one], 1.0)  # two: what joins them counts as well
+
+    initial = jax.make_jaxpr(rule.init)(params)
     reaches = _follow(initial.jaxpr, own)
-    traced = jax.make_jaxpr(optimizer.update)(params, state, params)
+    traced = jax.make_jaxpr(update)(params, state, params, params)
     while True:  # what the state depends on after many updates
-        answer = _follow(traced.jaxpr, [*own, *reaches, *own])
+        answer = _follow(traced.jaxpr, [*own, *reaches, *own, *own])
         widened = [_union(pair) for pair in zip(reaches, answer[leaves:], strict=True)]
         if widened == reaches:
             break
         reaches = widened
-    found = [(_scope(reach), reach.cause) for reach in answer]
+    found = [(_locality(reach), reach.cause) for reach in answer]
     return max(found, key=lambda pair: pair[0], default=(Locality.ELEMENTWISE, ""))
 
 
-def _scope(reach: Reach) -> Locality:
+def _locality(reach: Reach) -> Locality:
     if len(reach.tensors) > 1:
         return Locality.GLOBAL
     return Locality.PER_TENSOR if reach.mixed else Locality.ELEMENTWISE
@@ -129,17 +136,17 @@ def _through(equation: Any, inputs: list[Reach]) -> list[Reach]:
         return [_union([chosen, *outputs]) for outputs in zip(*branches, strict=True)]
     if name == "iota" or name.startswith(("random_", "threefry", "rng")):
         both = Reach(_EVERYTHING, True, name)
-    elif both.tensors and not _is_entrywise(name, equation):
+    elif both.tensors and not _is_elementwise(name, equation):
         both = both._replace(mixed=True, cause=both.cause or name)
     if len(both.tensors) > 1 and not both.cause:
         both = both._replace(cause=name)
     return [both] * len(equation.outvars)
 
 
-def _is_entrywise(name: str, equation: Any) -> bool:
+def _is_elementwise(name: str, equation: Any) -> bool:
     if name in _RESHAPING:
         return equation.invars[0].aval.shape == equation.outvars[0].aval.shape
-    return name in _ENTRYWISE
+    return name in _ELEMENTWISE
 
 
 def _inner(params: Mapping[str, Any]) -> Any:

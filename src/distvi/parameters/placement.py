@@ -7,10 +7,8 @@ from typing import NamedTuple
 
 from distvi.errors import InputError, nearest
 
-PARAMETER_BYTES = 4
-"""Of a float32."""
-
-_LINE = 64 // PARAMETER_BYTES
+_PARAMETER_BYTES = 4  # of a float32
+_LINE = 64 // _PARAMETER_BYTES
 
 
 class Slice(NamedTuple):
@@ -47,7 +45,7 @@ class Placement:
     @property
     def bytes(self) -> tuple[int, ...]:
         """Bytes of parameters on each server."""
-        return tuple(PARAMETER_BYTES * size for size in self.sizes)
+        return tuple(_PARAMETER_BYTES * size for size in self.sizes)
 
     @property
     def largest_share(self) -> float:

@@ -1,8 +1,8 @@
-"""Servers that hold the parameters in parts, each with its part of the optimizer's state.
+"""Servers that hold the parameters in parts, each with its part of the server rule's state.
 
 A part is a tree like the parameters, with whole tensors or flat pieces of them, and None where a
-tensor lies elsewhere; so optimizers, and what they keep, work on it as on the whole. To one that
-works entry by entry it does not matter where a tensor ends: it gets its part in as few and as long
+tensor lies elsewhere; so rules, and what they keep, work on it as on the whole. To one that treats
+all entries alike it does not matter where a tensor ends: it gets its part in as few and as long
 pieces as can be, which takes half the time.
 """
 
@@ -14,17 +14,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, PyTree
 
+from distvi.algorithms.base import Delivery, Message, Payload, Scalar, ServerRule, State, Wire
 from distvi.errors import InputError
-from distvi.parameters.freeze import freeze, frozen
 from distvi.parameters.layout import Layout, Tensor
 from distvi.parameters.locality import Locality, locality_of
 from distvi.parameters.placement import Placement, Slice, place
 
 Flat = Float[Array, " size"]
-OptStates = tuple[optax.OptState, ...]
+States = tuple[State, ...]
 """One for each server."""
 
 
@@ -51,14 +50,14 @@ class Shard:
     Attributes:
         layout: Of all parameters.
         slices: What this server holds.
-        optimizer: Works on what `take` gives.
-        by_entry: Whether it works entry by entry, so that tensors need not be kept apart.
+        rule: Works on what `take` gives.
+        by_run: Whether tensors need not be kept apart.
     """
 
     layout: Layout
     slices: tuple[Slice, ...]
-    optimizer: optax.GradientTransformation
-    by_entry: bool = False
+    rule: ServerRule
+    by_run: bool = False
 
     @cached_property
     def _ends(self) -> list[tuple[int, int]]:
@@ -80,16 +79,16 @@ class Shard:
     @property
     def starts(self) -> list[int]:
         """Where each leaf of `take` begins in the flat vector."""
-        return [start for start, _ in (self._runs if self.by_entry else self._ends)]
+        return [start for start, _ in (self._runs if self.by_run else self._ends)]
 
     def take(self, flat: Flat) -> PyTree:
         """The server's part of a flat vector."""
-        if self.by_entry:
+        if self.by_run:
             return Runs(flat[start:stop] for start, stop in self._runs)
         return self._tree([flat[start:stop] for start, stop in self._ends])
 
-    def by_tensor(self, state: optax.OptState) -> optax.OptState:
-        """An optimizer's state with trees of tensors for runs."""
+    def by_tensor(self, state: State) -> State:
+        """A rule's state with trees of tensors for runs."""
 
         def split(runs: Any) -> PyTree:
             if not isinstance(runs, Runs):
@@ -100,10 +99,10 @@ class Shard:
 
         return jax.tree.map(split, state, is_leaf=lambda node: isinstance(node, Runs))
 
-    def by_run(self, state: optax.OptState) -> optax.OptState:
-        """The inverse of `by_tensor`, for an optimizer that works entry by entry."""
+    def in_runs(self, state: State) -> State:
+        """The inverse of `by_tensor`."""
         flat = jax.ShapeDtypeStruct((self.layout.size,), jnp.float32)
-        like = jax.eval_shape(lambda flat: self.optimizer.init(self.take(flat)), flat)
+        like = jax.eval_shape(lambda flat: self.rule.init(self.take(flat)), flat)
         leaves = iter(jax.tree.leaves(state))
 
         def join(runs: Any) -> Any:
@@ -122,21 +121,6 @@ class Shard:
             leaves[slice_.tensor] = piece.reshape(tensor.shape) if _whole(tensor, slice_) else piece
         return self.layout.structure.unflatten(leaves)
 
-    def apply(
-        self, part: PyTree, opt_state: optax.OptState, gradient: PyTree, rate: Array | float
-    ) -> tuple[PyTree, optax.OptState]:
-        """One update of this part.
-
-        Args:
-            part: The parameters of this server.
-            opt_state: The optimizer's state for them.
-            gradient: Their gradient.
-            rate: Factor of the learning rate.
-        """
-        updates, opt_state = self.optimizer.update(gradient, opt_state, part)
-        scaled = jax.tree.map(lambda update: rate * update, updates)
-        return optax.apply_updates(part, scaled), opt_state
-
 
 @dataclass(frozen=True, eq=False)
 class Shards:
@@ -145,31 +129,80 @@ class Shards:
     Attributes:
         layout: Of all parameters.
         placement: Who holds what.
-        whole: The optimizer of all parameters together, as an unsharded run has it.
+        rule: What each does.
         each: The servers.
     """
 
     layout: Layout
     placement: Placement
-    whole: optax.GradientTransformation
+    rule: ServerRule
     each: tuple[Shard, ...]
 
-    def init(self, flat: Flat) -> OptStates:
+    def init(self, flat: Flat) -> States:
         """The state of the optimizer on each server before the first update."""
-        return tuple(shard.optimizer.init(shard.take(flat)) for shard in self.each)
+        return tuple(shard.rule.init(shard.take(flat)) for shard in self.each)
 
-    def apply(
-        self, flat: Flat, opt_states: OptStates, gradient: Flat, rate: Array | float
-    ) -> tuple[Flat, OptStates]:
-        """One update on all servers; pure, so there is no state in which some have made it."""
-        pieces, states = [], []
-        for shard, opt_state in zip(self.each, opt_states, strict=True):
-            part, opt_state = shard.apply(shard.take(flat), opt_state, shard.take(gradient), rate)
+    def combine(self, flat: Flat, states: States, deliveries: Sequence[Delivery]) -> Flat:
+        """What contributions to an update come to, on all servers.
+
+        Args:
+            flat: All parameters.
+            states: Of the servers.
+            deliveries: Their payloads, and bases if the rule keeps them, are flat vectors.
+        """
+        pieces = []
+        for shard, state in zip(self.each, states, strict=True):
+            own = [
+                Delivery(shard.take(payload), factor, None if base is None else shard.take(base))
+                for payload, factor, base in deliveries
+            ]
+            payload = self.rule.combine(shard.take(flat), state, own)
+            pieces += zip(shard.starts, jax.tree.leaves(payload), strict=True)
+        return _join(pieces)
+
+    def update(
+        self, flat: Flat, states: States, payload: Flat, rate: Scalar
+    ) -> tuple[Flat, States]:
+        """One update on all servers; pure, so there is no state in which some have made it.
+
+        Args:
+            flat: All parameters.
+            states: Of the servers.
+            payload: What the contributions come to.
+            rate: Factor of the learning rate.
+        """
+        pieces, new_states = [], []
+        for shard, state in zip(self.each, states, strict=True):
+            part, state = self.rule.update(shard.take(flat), state, shard.take(payload), rate)
             pieces += zip(shard.starts, jax.tree.leaves(part), strict=True)
-            states.append(opt_state)
-        pieces.sort(key=lambda piece: piece[0])
-        leaves = [leaf.ravel() for _, leaf in pieces]
-        return leaves[0] if len(leaves) == 1 else jnp.concatenate(leaves), tuple(states)
+            new_states.append(state)
+        return _join(pieces), tuple(new_states)
+
+    def transmit(self, wire: Wire, payload: Payload) -> tuple[list[Message], Payload]:
+        """See `distvi.algorithms.base.Transmit`."""
+        flat, messages, pieces = self.layout.flatten(payload), [], []
+        for shard in self.each:
+            part = shard.take(flat)
+            messages.append(wire.encode(part))
+            received = jax.tree.leaves(wire.decode(messages[-1], part))
+            pieces += zip(shard.starts, received, strict=True)
+        return messages, self.layout.unflatten(_join(pieces))
+
+    def messages_like(self, wire: Wire | None) -> list[Message]:
+        """Shapes and dtypes of what each server gets of a payload (``jax.ShapeDtypeStruct``)."""
+
+        def messages(flat: Flat) -> list[Message]:
+            parts = [shard.take(flat) for shard in self.each]
+            return parts if wire is None else [wire.encode(part) for part in parts]
+
+        return jax.eval_shape(messages, _shape(self.layout))
+
+    def pushed_bytes(self, wire: Wire | None) -> tuple[int, ...]:
+        """What a worker sends each server of a payload; it pulls ``placement.bytes``."""
+        return tuple(
+            sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(message))
+            for message in self.messages_like(wire)
+        )
 
     @cached_property
     def _params(self) -> PyTree:
@@ -181,18 +214,18 @@ class Shards:
 
         For numbers that all lie in one process: it spares cutting and joining them.
         """
-        if len(self.each) == 1 or not all(shard.by_entry for shard in self.each):
+        if len(self.each) == 1 or not all(shard.by_run for shard in self.each):
             return self
-        return make_shards(self.layout, place("ranges", self.layout.sizes, 1), self.whole)
+        return make_shards(self.layout, place("ranges", self.layout.sizes, 1), self.rule)
 
-    def gather(self, opt_states: OptStates) -> optax.OptState:
+    def gather(self, states: States) -> State:
         """The state that an unsharded run would have: checkpoints do not depend on servers.
 
         Its arrays are NumPy's, and may share memory with those that are given: nothing is compiled.
         """
         pieces: dict[Any, list[np.ndarray]] = {}
-        for shard, opt_state in zip(self.each, opt_states, strict=True):
-            for path, leaf in jax.tree_util.tree_leaves_with_path(shard.by_tensor(opt_state)):
+        for shard, state in zip(self.each, states, strict=True):
+            for path, leaf in jax.tree_util.tree_leaves_with_path(shard.by_tensor(state)):
                 pieces.setdefault(path, []).append(np.asarray(leaf))
 
         def gathered(path: Any, like: Any) -> np.ndarray:
@@ -201,12 +234,12 @@ class Shards:
                 return first
             return np.concatenate(pieces[path]).reshape(like.shape)
 
-        like = jax.eval_shape(self.whole.init, self._params)
+        like = jax.eval_shape(self.rule.init, self._params)
         return jax.tree_util.tree_map_with_path(gathered, like)
 
-    def scatter(self, opt_state: optax.OptState) -> OptStates:
+    def scatter(self, state: State) -> States:
         """The parts of an unsharded run's state; the inverse of `gather`."""
-        leaves = jax.tree_util.tree_leaves_with_path(opt_state)
+        leaves = jax.tree_util.tree_leaves_with_path(state)
         whole = {path: np.asarray(leaf) for path, leaf in leaves}
         used: dict[Any, int] = {}
 
@@ -218,60 +251,37 @@ class Shards:
             used[path] = start + like.size
             return leaf.ravel()[start : start + like.size]
 
-        def empty(shard: Shard) -> optax.OptState:
-            by_tensor = replace(shard, by_entry=False)
+        def empty(shard: Shard) -> State:
+            by_tensor = replace(shard, by_run=False)
             return jax.eval_shape(
-                lambda flat: shard.optimizer.init(by_tensor.take(flat)), _shape(self.layout)
+                lambda flat: shard.rule.init(by_tensor.take(flat)), _shape(self.layout)
             )
 
         parts = [jax.tree_util.tree_map_with_path(scattered, empty(shard)) for shard in self.each]
         return tuple(
-            shard.by_run(part) if shard.by_entry else part
+            shard.in_runs(part) if shard.by_run else part
             for shard, part in zip(self.each, parts, strict=True)
         )
 
 
-def make_shards(
-    layout: Layout,
-    placement: Placement,
-    optimizer: optax.GradientTransformation,
-    freeze_until: PyTree[int] | None = None,
-) -> Shards:
+def make_shards(layout: Layout, placement: Placement, rule: ServerRule) -> Shards:
     """The servers of a placement.
 
-    Args:
-        layout: Of the parameters.
-        placement: Who holds what.
-        optimizer: Without hold.
-        freeze_until: See `distvi.parameters.freeze.freeze`.
-
     Raises:
-        InputError: the optimizer would give other parameters than unsharded: it looks at whole
-            tensors and the placement cuts them, or at all tensors together and there are
-            several servers.
+        InputError: the rule would give other parameters than unsharded: it looks at whole tensors
+            and the placement cuts them, or at all tensors together and there are several servers.
     """
     params = jax.eval_shape(layout.unflatten, _shape(layout))
-    scope, cause = locality_of(optimizer, params)
-    _check_scope(layout, placement, scope, cause)
-    whole = freeze(optimizer, freeze_until)
-    if whole is optimizer:
-        by_entry = scope is Locality.ELEMENTWISE
-        each = tuple(Shard(layout, slices, optimizer, by_entry) for slices in placement.shards)
-        return Shards(layout, placement, whole, each)
-    until = layout.structure.flatten_up_to(freeze_until)
-
-    def own(slices: tuple[Slice, ...]) -> optax.GradientTransformation:
-        here = {slice_.tensor for slice_ in slices}
-        tree = [first if number in here else None for number, first in enumerate(until)]
-        return frozen(optimizer, layout.structure.unflatten(tree))
-
-    each = tuple(Shard(layout, slices, own(slices)) for slices in placement.shards)
-    return Shards(layout, placement, whole, each)
+    locality, cause = locality_of(rule, params)
+    _check_locality(layout, placement, locality, cause)
+    by_run = rule.is_uniform and locality is Locality.ELEMENTWISE
+    each = tuple(Shard(layout, slices, rule, by_run) for slices in placement.shards)
+    return Shards(layout, placement, rule, each)
 
 
-def _check_scope(layout: Layout, placement: Placement, scope: Locality, cause: str) -> None:
+def _check_locality(layout: Layout, placement: Placement, locality: Locality, cause: str) -> None:
     servers = len(placement.shards)
-    if scope is Locality.GLOBAL and servers > 1:
+    if locality is Locality.GLOBAL and servers > 1:
         raise InputError(
             f"the optimizer needs all parameters together (its computation has {cause} across "
             f"tensors, or draws noise), but they are on {servers} servers; use 1 server, or an "
@@ -279,12 +289,19 @@ def _check_scope(layout: Layout, placement: Placement, scope: Locality, cause: s
         )
     slices = (slice_ for part in placement.shards for slice_ in part)
     cut = next((s for s in slices if not _whole(layout.tensors[s.tensor], s)), None)
-    if scope is Locality.PER_TENSOR and cut is not None:
+    if locality is Locality.PER_TENSOR and cut is not None:
         raise InputError(
             f"the optimizer needs whole matrices (its computation has {cause}), but placement "
             f"'{placement.name}' on {servers} servers cuts {layout.tensors[cut.tensor].name}; "
             "use placement 'greedy' or 'round-robin', or 1 server"
         )
+
+
+def _join(pieces: list[tuple[int, Array]]) -> Flat:
+    """The flat vector of pieces with their starts."""
+    pieces.sort(key=lambda piece: piece[0])
+    leaves = [leaf.ravel() for _, leaf in pieces]
+    return leaves[0] if len(leaves) == 1 else jnp.concatenate(leaves)
 
 
 def _whole(tensor: Tensor, slice_: Slice) -> bool:

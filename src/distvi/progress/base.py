@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from distvi.engines import Engine
+from distvi.engines.base import Engine
 from distvi.engines.status import EngineStatus
 
 

@@ -10,7 +10,7 @@ from rich.live import Live as Display
 from rich.table import Table
 from rich.text import Text
 
-from distvi.engines import Engine
+from distvi.engines.base import Engine
 from distvi.progress.base import Silent, Watchable
 from distvi.progress.processes import process_table
 from distvi.progress.words import brief, number, warning

@@ -44,7 +44,7 @@ from distvi.protocol.rules import (
 )
 from distvi.protocol.state import State, initial_state
 from distvi.protocol.table import Table
-from distvi.protocol.tickets import Contribution, Lot, Refusal, Ticket
+from distvi.protocol.tickets import Contribution, Lot, Refusal, Ticket, TicketId
 
 __all__ = [
     "LIFE",
@@ -84,6 +84,7 @@ __all__ = [
     "Stragglers",
     "Table",
     "Ticket",
+    "TicketId",
     "Transport",
     "View",
     "drive",

@@ -143,6 +143,8 @@ class Scheme:
         pacing: Who may start.
         stragglers: Whether a late worker finishes or is told to abandon its gradient.
         workers_needed: Fewest workers with which the scheme means what it says.
+        is_lockstep: Whether an update is made of one gradient of every member on its newest
+            version, so that nothing depends on who is faster.
     """
 
     name: str
@@ -150,6 +152,7 @@ class Scheme:
     pacing: Pacing
     stragglers: Stragglers = Stragglers.FINISH
     workers_needed: int = 1
+    is_lockstep: bool = False
 
 
 @dataclass(frozen=True, slots=True)

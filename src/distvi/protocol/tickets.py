@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+TicketId = tuple[int, int, int]
+"""``(worker, incarnation, sequence)``: what a repeated push is recognised by."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
@@ -25,7 +28,7 @@ class Ticket:
     size: int = 1
 
     @property
-    def key(self) -> tuple[int, int, int]:
+    def key(self) -> TicketId:
         """The identity by which a repeated push is recognised."""
         return (self.worker, self.incarnation, self.sequence)
 

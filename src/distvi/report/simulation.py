@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
-from distvi.engines.simulated import Span
+from distvi.engines.trace import Span
 from distvi.report.figures import DASHED, GREY, STYLE
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -30,14 +30,14 @@ def scaling_figure(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
 
     Args:
         path: The PNG to write.
-        results: Of each run its scheme, workers, servers and examples_per_s.
+        results: Of each run its scheme as it was asked for, workers, servers and examples_per_s.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.subplots()
         lines: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
         for result in results:
-            lines.setdefault((result["scheme"], result["servers"]), []).append(result)
+            lines.setdefault((result["asked"], result["servers"]), []).append(result)
         schemes = list(dict.fromkeys(scheme for scheme, _ in lines))
         servers = sorted({number for _, number in lines})
         for (scheme, number), points in lines.items():

@@ -1,8 +1,9 @@
 """Checkpoints: the training state after an update, written whole or not at all.
 
-``checkpoints/UPDATE/`` holds ``params.safetensors``, ``optimizer.safetensors`` (each array under
-its path in the tree, such as ``layer_0/weights/mean``) and ``state.json``: the update, counters,
-and the SHA-256 of the other two files. It is written under another name and then renamed.
+``checkpoints/UPDATE/`` holds ``params.safetensors``, ``optimizer.safetensors``, where workers
+remember something ``memories.safetensors`` (each array under its path in the tree, such as
+``layer_0/weights/mean``; of memories after the worker's number) and ``state.json``: the update,
+counters, and the SHA-256 of the other files. It is written under another name and then renamed.
 """
 
 import hashlib
@@ -21,23 +22,55 @@ from safetensors.numpy import load, save
 from distvi.errors import InputError
 from distvi.system.files import read_json, sync_folder, write_bytes, write_json
 
-_ARRAYS = ("params.safetensors", "optimizer.safetensors")
+PARAMS, OPTIMIZER, MEMORIES = "params", "optimizer", "memories"
+_ALWAYS = (PARAMS, OPTIMIZER)
 
 
 class Checkpoint(NamedTuple):
-    """What was read back; arrays under their paths in the trees."""
+    """What was read back.
 
+    Attributes:
+        path: Its folder.
+        update: Number of the update.
+        arrays: Under their paths in the trees, by tree: ``params``, ``optimizer``, ``memories``.
+        counters: Of the run.
+    """
+
+    path: Path
     update: int
-    params: Mapping[str, np.ndarray]
-    opt_state: Mapping[str, np.ndarray]
+    arrays: Mapping[str, Mapping[str, np.ndarray]]
     counters: Mapping[str, Any]
+
+    def restore(self, name: str, like: PyTree) -> PyTree:
+        """A tree of it, see `restore`."""
+        return restore(like, self.arrays[name], file_of(self.path, name))
+
+    def memories(self, like: PyTree) -> tuple[PyTree | None, ...]:
+        """What each worker remembers; None for one that remembers nothing, or has no number here.
+
+        Raises:
+            InputError: see `restore`.
+        """
+        by_worker: dict[int, dict[str, np.ndarray]] = {}
+        for path, array in self.arrays.get(MEMORIES, {}).items():
+            worker, _, own = path.partition("/")
+            by_worker.setdefault(int(worker), {})[own] = array
+        where, count = file_of(self.path, MEMORIES), max(by_worker, default=-1) + 1
+        return tuple(
+            restore(like, by_worker[worker], where) if worker in by_worker else None
+            for worker in range(count)
+        )
+
+
+def file_of(path: Path, name: str) -> Path:
+    """The file of a tree, by its name."""
+    return path / f"{name}.safetensors"
 
 
 def write(
     folder: Path,
     update: int,
-    params: PyTree,
-    opt_state: PyTree,
+    trees: Mapping[str, PyTree],
     counters: Mapping[str, Any],
     keep: int,
 ) -> Path:
@@ -46,13 +79,20 @@ def write(
     Checkpoints of later updates are deleted too: they belong to a course that was abandoned when
     the run was resumed from an earlier one.
 
+    Args:
+        folder: Of all checkpoints.
+        update: Number of the update.
+        trees: ``params``, ``optimizer``, and ``memories`` by worker if there are any.
+        counters: Of the run.
+        keep: How many checkpoints are kept.
+
     Raises:
         OSError: it could not be written; the other checkpoints are as they were.
     """
     part = folder / f".{update}.part"
     shutil.rmtree(part, ignore_errors=True)
     try:
-        _write_part(part, update, params, opt_state, counters)
+        _write_part(part, update, trees, counters)
     except OSError:
         shutil.rmtree(part, ignore_errors=True)  # on a full disk its part takes room
         raise
@@ -67,14 +107,14 @@ def write(
 
 
 def _write_part(
-    part: Path, update: int, params: PyTree, opt_state: PyTree, counters: Mapping[str, Any]
+    part: Path, update: int, trees: Mapping[str, PyTree], counters: Mapping[str, Any]
 ) -> None:
     part.mkdir(parents=True)
     digests = {}
-    for name, tree in zip(_ARRAYS, (params, opt_state), strict=True):
-        content = save(flatten(tree))
-        write_bytes(part / name, content)
-        digests[name] = hashlib.sha256(content).hexdigest()
+    for name, tree in trees.items():
+        file, content = file_of(part, name), save(flatten(tree))
+        write_bytes(file, content)
+        digests[file.name] = hashlib.sha256(content).hexdigest()
     write_json(part / "state.json", {"update": update, **counters, "sha256": digests})
 
 
@@ -94,20 +134,26 @@ def read(path: Path, counters: Iterable[str] = ()) -> Checkpoint:
         InputError: a file of it is absent, truncated or altered.
     """
     state = _read_state(path / "state.json", counters)
-    arrays = []
-    for name in _ARRAYS:
-        file = path / name
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise InputError(f"cannot read checkpoint {file}: {error.strerror}") from error
-        if hashlib.sha256(content).hexdigest() != state["sha256"].get(name):
-            raise InputError(f"checkpoint {file} is damaged: its SHA-256 is not the recorded one")
-        try:
-            arrays.append(load(content))
-        except SafetensorError as error:
-            raise InputError(f"checkpoint {file} is damaged: {error}") from error
-    return Checkpoint(state["update"], *arrays, counters=state)
+    names = [name for name in (*_ALWAYS, MEMORIES) if _is_there(name, state["sha256"])]
+    arrays = {name: _read_arrays(file_of(path, name), state["sha256"]) for name in names}
+    return Checkpoint(path, state["update"], arrays, counters=state)
+
+
+def _is_there(name: str, digests: Mapping[str, str]) -> bool:
+    return name in _ALWAYS or file_of(Path(), name).name in digests
+
+
+def _read_arrays(file: Path, digests: Mapping[str, str]) -> Mapping[str, np.ndarray]:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read checkpoint {file}: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != digests.get(file.name):
+        raise InputError(f"checkpoint {file} is damaged: its SHA-256 is not the recorded one")
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise InputError(f"checkpoint {file} is damaged: {error}") from error
 
 
 def _read_state(file: Path, counters: Iterable[str]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distvi.config.run import RunConfig, resolve
+from distvi.config.resolve import resolve
+from distvi.config.run import RunConfig
 from distvi.data import Schema, Standardization
 from distvi.errors import InputError
 from distvi.runs import checkpoints

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Array
 
 from distvi import data
-from distvi.config.run import DataSettings, RunConfig
+from distvi.config.data import DataSettings
+from distvi.config.run import RunConfig
 from distvi.data import Dataset, Schema, Standardization, Task
 from distvi.errors import InputError
 from distvi.evaluation.predictor import Predictor

@@ -92,8 +92,7 @@ def load_predictor(run: Run) -> tuple[Predictor, Any]:
     model = model_of(run.config, run.schema)
     checkpoint = run.newest_checkpoint()
     like = jax.eval_shape(model.init, run_key(run.config))
-    where = run.checkpoint_folder / str(checkpoint.update) / "params.safetensors"
-    params = checkpoints.restore(like, checkpoint.params, where)
+    params = checkpoint.restore(checkpoints.PARAMS, like)
     predictor = make_predictor(run.config, model, run.standardization, run.schema.task)
     return predictor, params
 

@@ -7,9 +7,9 @@ from importlib.metadata import version
 from typing import Any
 
 from distvi.config.run import RunConfig
-from distvi.engines.mesh.blocks import Devices
+from distvi.engines.base import Devices
 
-_OF_SERVERS = ("placement", "gradients_cancelled", "restarts", "incidents")
+_OF_SERVERS = ("placement", "gradients_cancelled", "memories_lost", "restarts", "incidents")
 _PACKAGES = ("jax", "jaxlib", "optax", "numpy")
 
 
@@ -39,8 +39,9 @@ def summarize(
         "status": status,
         "dataset": config.data.dataset,
         "model": config.model.kind,
-        "engine": config.engine.engine,
+        "engine": config.engine.kind,
         "scheme": statistics["scheme"],
+        "rules": list(config.algorithm.rules),
         "workers": statistics["workers"],
         "servers": statistics["servers"],
         "batch_size": config.training.batch_size,

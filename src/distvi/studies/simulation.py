@@ -1,8 +1,7 @@
 """``distvi simulate``: schemes on a cluster in virtual time, without gradients, at any size."""
 
 import re
-import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +10,15 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from distvi.aggregation import check_liveness, scheme_named
-from distvi.engines.simulated import (
-    NO_TIMELINE,
-    Cluster,
-    ClusterSettings,
-    Span,
-    Timeline,
-    Timing,
-    cluster_named,
-    cluster_of,
-    time_rules,
-)
-from distvi.engines.trace import PerfettoFile
+from distvi.engines.simulated.cluster import Cluster
+from distvi.engines.simulated.settings import ClusterSettings, cluster_named, cluster_of
+from distvi.engines.simulated.timeline import NO_TIMELINE, Timeline
+from distvi.engines.simulated.timing import Timing, time_rules
+from distvi.engines.trace import PerfettoFile, Span
 from distvi.errors import InputError
 from distvi.parameters import Placement, place
 from distvi.protocol import Rules, Scheme
-from distvi.system.settings import Settings, describe
+from distvi.system.settings import Settings, complaint, read_toml
 
 _TIMELINE_WORKERS, _TIMELINE_GRADIENTS = 12, 6
 
@@ -44,7 +36,7 @@ Schemes = Annotated[tuple[SchemeTable, ...], BeforeValidator(_several), Field(mi
 class Spec(Settings):
     """The keys of a simulation's TOML file; where several values are given, each is run."""
 
-    schemes: Schemes = Field(description="Names, or tables with a name and the scheme's settings.")
+    schemes: Schemes = Field(description="Names, or tables with a name and the scheme's options.")
     workers: Counts
     servers: Counts = (1,)
     cluster: str | dict[str, Any] = Field(
@@ -75,12 +67,15 @@ class Cell:
 
     Attributes:
         scheme: How workers and updates are kept in step.
+        asked: What all cells of this entry of the spec are called: the scheme's name, or, where
+            its numbers follow the workers, the name and options that were given.
         workers: How many.
         placement: What each server holds.
         gradients_per_update: While all workers are equally fast.
     """
 
     scheme: Scheme
+    asked: str
     workers: int
     placement: Placement
     gradients_per_update: int
@@ -106,8 +101,14 @@ class Result(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """One flat object."""
         cell = self.cell
-        names = {"scheme": cell.scheme.name, "workers": cell.workers, "servers": cell.servers}
-        return {**names, "placement": cell.placement.name, **self.timing._asdict()}
+        return {
+            "scheme": cell.scheme.name,
+            "asked": cell.asked,
+            "workers": cell.workers,
+            "servers": cell.servers,
+            "placement": cell.placement.name,
+            **self.timing._asdict(),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,13 +145,13 @@ class Simulation:
         """The first gradients of each scheme, with a dozen workers at most, by its name."""
         chosen: dict[str, Cell] = {}
         for cell in self.cells:
-            if cell.scheme.name not in chosen or cell.workers <= _TIMELINE_WORKERS:
-                chosen[cell.scheme.name] = cell
+            if cell.asked not in chosen or cell.workers <= _TIMELINE_WORKERS:
+                chosen[cell.asked] = cell
         found = {}
-        for name, cell in chosen.items():
+        for cell in chosen.values():
             timeline = Timeline(workers=_TIMELINE_WORKERS)
             self._time(cell, _TIMELINE_GRADIENTS, timeline)
-            found[name] = timeline.spans
+            found[cell.scheme.name] = timeline.spans
         return found
 
     def _time(self, cell: Cell, gradients_per_worker: int, timeline: Timeline) -> Timing:
@@ -181,13 +182,9 @@ def plan(path: Path) -> Simulation:
         InputError: the file is absent or wrong, or a combination is impossible.
     """
     try:
-        spec = Spec.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no valid TOML: {error}") from error
+        spec = Spec.model_validate(read_toml(path))
     except ValidationError as error:
-        raise InputError(f"{path}: {describe(error)}") from error
+        raise InputError(complaint(error, f"{path}: ")) from error
     return plan_of(spec, str(path))
 
 
@@ -199,18 +196,26 @@ def plan_of(spec: Spec, where: str = "the simulation") -> Simulation:
         cluster = cluster_of(spec.cluster, where)
     placements = [place(spec.placement, spec.tensor_sizes, servers) for servers in spec.servers]
     cells = []
-    for make in map(_maker, spec.schemes):
+    for name, options in map(_named, spec.schemes):
+        schemes = [scheme_named(name, workers, options) for workers in spec.workers]
+        asked = _asked(name, options, schemes)
         for placement in placements:
-            for workers in spec.workers:
-                scheme = make(workers)
-                cells.append(Cell(scheme, workers, placement, check_liveness(scheme, workers)))
+            for workers, scheme in zip(spec.workers, schemes, strict=True):
+                lot = check_liveness(scheme, workers)
+                cells.append(Cell(scheme, asked, workers, placement, lot))
     return Simulation(spec, cluster, tuple(cells))
 
 
-def _maker(table: SchemeTable) -> Callable[[int], Scheme]:
+def _named(table: SchemeTable) -> tuple[str, dict[str, Any]]:
+    """The name and the options of an entry of the spec."""
     if isinstance(table, str):
-        return lambda workers: scheme_named(table, workers)
-    settings = {name: value for name, value in table.items() if name != "name"}
+        return table, {}
     if "name" not in table:
         raise InputError(f"scheme {table} has no name")
-    return lambda workers: scheme_named(str(table["name"]), workers, settings)
+    return str(table["name"]), {key: value for key, value in table.items() if key != "name"}
+
+
+def _asked(name: str, options: Mapping[str, Any], schemes: Iterable[Scheme]) -> str:
+    names = {scheme.name for scheme in schemes}
+    given = ", ".join(f"{key}={value}" for key, value in options.items())
+    return names.pop() if len(names) == 1 else f"{name}({given})" if given else name

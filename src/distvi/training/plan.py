@@ -1,8 +1,8 @@
 """From a configuration to what a run is made of, with every input checked before anything runs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,55 +11,67 @@ import optax
 from jaxtyping import Array
 
 from distvi import data
-from distvi.config.run import DataSettings, EngineSettings, RunConfig, TrainingSettings
+from distvi.aggregation import scheme_named
+from distvi.aggregation.registry import typed_options
+from distvi.algorithms.base import Algorithm
+from distvi.algorithms.draft import Draft
+from distvi.algorithms.freeze import freeze, freezes
+from distvi.algorithms.gradient import gradient, optimize
+from distvi.algorithms.registry import draft_of, settings_of
+from distvi.config.data import DataSettings
+from distvi.config.run import RunConfig
+from distvi.config.training import TrainingSettings
 from distvi.data import Dataset, Examples, Schema, Standardization, batch_indices
-from distvi.engines import Problem
-from distvi.engines.local import Recipe
-from distvi.engines.mesh import engine as mesh
-from distvi.engines.mesh.blocks import Devices
-from distvi.engines.simulated import CLUSTERS
+from distvi.engines.base import Built, Engine, Problem, Recipe, Start
+from distvi.engines.registry import ENGINES
 from distvi.errors import InputError
 from distvi.evaluation.predictor import Predictor
 from distvi.models import Batch, Model
-from distvi.runs.parts import INIT, PREDICT, load_dataset, locate, make_predictor, model_of, run_key
+from distvi.protocol import Scheme
+from distvi.runs.parts import (
+    INIT,
+    PREDICT,
+    load_dataset,
+    locate,
+    make_predictor,
+    model_of,
+    run_key,
+)
+from distvi.system.settings import Settings
 from distvi.training import optimizers
-from distvi.training.deployment import Deployment, prepare_deployment
 
 DEFAULT_GRADIENTS = 4000  # a minute or less on a laptop for the models one meets first
 DEFAULT_BATCH_SIZE = 200
-
 MOST_GRADIENTS = PREDICT - 1
 
 _COMPILED_FAST = {"xla_backend_optimization_level": 0}  # of a program that runs once
 
 
 @dataclass(frozen=True, eq=False)
-class Setup:
+class Plan:
     """A run's parts, built and checked.
 
     Attributes:
-        config: The configuration with every default that depends on the data written out.
+        config: The configuration with every default that depends on data or machine written out.
         dataset: Training and test examples.
         standardization: Learnt on the training part.
         model: What is trained.
-        schedule: Learning rate of every update.
+        scheme: How workers and updates are kept in step.
+        rules: By name, what workers and servers do beyond a plain gradient and its optimizer.
         updates: How many there are.
-        devices: Where they are computed.
-        deployment: The parameter server, for the engines that have one.
     """
 
     config: RunConfig
     dataset: Dataset
     standardization: Standardization
     model: Model
-    schedule: optax.Schedule
+    scheme: Scheme
+    rules: Mapping[str, Settings]
     updates: int
-    devices: Devices
-    deployment: Deployment | None = None
 
     @property
     def batch_size(self) -> int:
-        """Examples per gradient."""
+        """Examples in a batch."""
         assert self.config.training.batch_size is not None
         return self.config.training.batch_size
 
@@ -73,41 +85,76 @@ class Setup:
         key = jax.random.fold_in(run_key(self.config), INIT)
         return jax.jit(self.model.init, compiler_options=_COMPILED_FAST)(key)
 
-    def problem(self, params: Any) -> Problem:
-        """What the engine is handed.
+    def schedule(self, steps: int = 1) -> optax.Schedule:
+        """Learning rate of every update; or of ``steps`` steps for each of them."""
+        training = self.config.training
+        return optimizers.schedule(
+            training.schedule,
+            training.learning_rate,
+            steps * self.updates,
+            warmup_updates=steps * training.warmup_updates,
+            final=training.final_rate,
+        )
+
+    def optimizer(self, steps: int = 1) -> optax.GradientTransformation:
+        """The optimizer with its schedule and freezes, over ``steps`` steps for each update.
 
         Raises:
             InputError: an unknown optimizer, or options that it does not take.
         """
-        training, train = self.config.training, self.dataset.train
-        model, standardization, n_data = self.model, self.standardization, len(train)
+        training = self.config.training
+        found = optimizers.build(
+            training.optimizer, self.schedule(steps), training.optimizer_options
+        )
+        return freeze(found, jax.tree.map(lambda first: steps * first, self._freeze_until))
+
+    @cached_property
+    def _freeze_until(self) -> Any:
+        freeze_until = getattr(self.model, "freeze_until", None)
+        return freeze_until(self.shapes) if freeze_until else None
+
+    @cached_property
+    def algorithm(self) -> Algorithm:
+        """What workers and servers do.
+
+        Raises:
+            InputError: see `optimizer`.
+        """
+        model, standardization, n_data = self.model, self.standardization, len(self.dataset.train)
 
         def loss(params: Any, x: Array, y: Array, index: Array, key: Array) -> Array:
             batch = Batch(*standardization.standardize(x, y), index)
             return model.neg_elbo(params, batch, key, n_data)
 
+        server = optimize(self.optimizer(), is_uniform=not freezes(self._freeze_until))
+        draft = draft_of(self.rules, Draft(gradient(loss), server, self.optimizer))
+        return Algorithm(self.scheme, draft.worker, draft.server)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What the engine optimizes."""
+        training, n_data = self.config.training, len(self.dataset.train)
         block = training.shuffle_block
         assert block is not None
 
         def indices(position: int, count: int) -> np.ndarray:
             return batch_indices(training.seed, n_data, position, count, block)
 
-        optimizer = optimizers.build(training.optimizer, self.schedule, training.optimizer_options)
-        freeze_until = getattr(model, "freeze_until", None)
         return Problem(
-            loss=loss,
-            optimizer=optimizer,
-            examples=train,
+            shapes=self.shapes,
+            examples=self.dataset.train,
             indices=indices,
             batch_size=self.batch_size,
             key=run_key(self.config),
-            freeze_until=freeze_until(params) if freeze_until else None,
+            updates=self.updates,
+            seed=training.seed,
+            recipe=self.recipe,
         )
 
+    @property
     def recipe(self) -> Recipe:
         """How another process builds the problem, given the training examples."""
         settings = {
-            "shapes": jax.tree.map(lambda leaf: list(leaf.shape), self.shapes),
             "config": self.config.model_dump(mode="json"),
             "schema": self.dataset.schema.to_json(),
             "standardization": self.standardization.to_json(),
@@ -115,66 +162,56 @@ class Setup:
         }
         return Recipe(f"{__name__}:{rebuild.__name__}", settings)
 
+    def engine(self, start: Start | None = None) -> Engine:
+        """What trains: from the beginning, or from where it is told.
+
+        Raises:
+            InputError: a setting does not suit the problem.
+        """
+        settings = self.config.engine
+        start = start or Start(self.initial_params)
+        return ENGINES[settings.kind].build(settings, self.problem, self.algorithm, start)
+
     def predictor(self) -> Predictor:
         """The model's predictions."""
         return make_predictor(self.config, self.model, self.standardization, self.dataset.task)
 
 
-def prepare(config: RunConfig, standardization: Standardization | None = None) -> Setup:
+def prepare(config: RunConfig, standardization: Standardization | None = None) -> Plan:
     """Read the data, build the model, check everything against everything.
 
     Args:
-        config: From `distvi.config.run.resolve`.
+        config: From `distvi.config.resolve.resolve`.
         standardization: Of the run to go on with; None: learnt here.
 
     Raises:
         InputError: the data are bad, or a setting does not suit them.
     """
     # Before the data are read: the first computation of JAX settles how many devices there are.
-    deployment = None if config.engine.engine == "mesh" else prepare_deployment(config.engine)
-    devices = mesh.devices(1 if deployment else config.engine.workers)
+    engine = config.engine.written_out()
+    own = typed_options(config.algorithm.scheme, config.algorithm.scheme_options)
+    algorithm = config.algorithm.model_copy(update={"scheme_options": own})
+    config = config.model_copy(update={"algorithm": algorithm, "engine": engine})
+    scheme, rules = _scheme(config), _rules(config)
     dataset = load_dataset(config.data)
     if standardization is None:
         mode = dataset.inputs_mode if config.data.inputs == "auto" else config.data.inputs
         standardization = Standardization.learn(dataset.train, dataset.task, mode)
-    training, updates = _resolve_lengths(
-        config.training, len(dataset.train), deployment.gradients_per_update if deployment else 1
-    )
+    gradients = engine.contributions_per_update(scheme) * _batches_per_request(rules)
+    training, updates = _resolve_lengths(config.training, len(dataset.train), gradients)
     if training.shuffle_block is None:
         block = data.default_block(dataset.train.x)
         training = training.model_copy(update={"shuffle_block": block})
-    engine = config.engine.model_copy(update={"workers": len(devices)})
-    if deployment:
-        engine = _absolute_cluster(deployment.settings)
     located = _resolve_split(locate(config.data), dataset)
-    config = config.model_copy(update={"data": located, "training": training, "engine": engine})
-    setup = _assemble(config, dataset, standardization, updates, devices, deployment)
-    optimizers.build(training.optimizer, setup.schedule, training.optimizer_options)
-    return setup
-
-
-def _assemble(
-    config: RunConfig,
-    dataset: Dataset,
-    standardization: Standardization,
-    updates: int,
-    devices: Devices,
-    deployment: Deployment | None,
-) -> Setup:
-    training = config.training
-    schedule = optimizers.schedule(
-        training.schedule,
-        training.learning_rate,
-        updates,
-        warmup_updates=training.warmup_updates,
-        final=training.final_rate,
-    )
+    config = config.model_copy(update={"data": located, "training": training})
     model = model_of(config, dataset.schema)
-    return Setup(config, dataset, standardization, model, schedule, updates, devices, deployment)
+    plan = Plan(config, dataset, standardization, model, scheme, rules, updates)
+    _ = plan.algorithm  # an unknown optimizer is told before anything is written
+    return plan
 
 
-def rebuild(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> tuple[Problem, Any]:
-    """A run's problem in another process: the factory of `Setup.recipe`.
+def rebuild(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> Built:
+    """A run's problem and rules in another process: the factory of `Plan.recipe`.
 
     Args:
         settings: Of the recipe.
@@ -193,14 +230,31 @@ def rebuild(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> tuple[Pro
     )
     config = RunConfig.model_validate(settings["config"])
     standardization = Standardization.from_json(settings["standardization"])
-    setup = _assemble(config, dataset, standardization, settings["updates"], [], None)
-    # Initial values are not drawn here: that takes half a second, which a server has no use for.
-    params = jax.tree.map(
-        lambda shape: jax.ShapeDtypeStruct(tuple(shape), np.float32),
-        settings["shapes"],
-        is_leaf=lambda node: isinstance(node, list),
-    )
-    return setup.problem(params), params
+    model = model_of(config, schema)
+    scheme, rules = _scheme(config), _rules(config)
+    plan = Plan(config, dataset, standardization, model, scheme, rules, settings["updates"])
+    return Built(plan.problem, plan.algorithm.worker, plan.algorithm.server)
+
+
+def _scheme(config: RunConfig) -> Scheme:
+    algorithm, engine = config.algorithm, config.engine
+    options = {**engine.scheme_defaults(algorithm.scheme), **algorithm.scheme_options}
+    return scheme_named(algorithm.scheme, engine.workers or 1, options)
+
+
+def _rules(config: RunConfig) -> Mapping[str, Settings]:
+    return settings_of(config.algorithm.rules, config.algorithm.rule_options)
+
+
+def _batches_per_request(rules: Mapping[str, Settings]) -> int:
+    """How many the rules make a request consume, whatever the model and the optimizer."""
+    plain = optax.sgd(1.0)
+
+    def no_loss(params: Any, x: Array, y: Array, index: Array, key: Array) -> Array:
+        raise AssertionError("never traced")
+
+    draft = Draft(gradient(no_loss), optimize(plain), lambda steps: plain)
+    return draft_of(rules, draft).worker.batches
 
 
 def _resolve_split(settings: DataSettings, dataset: Dataset) -> DataSettings:
@@ -243,9 +297,3 @@ def _resolve_lengths(
     length = {} if training.epochs is not None else {"updates": updates}
     settled = {"batch_size": batch_size, **length, **missing}
     return training.model_copy(update=settled), updates
-
-
-def _absolute_cluster(settings: EngineSettings) -> EngineSettings:
-    if settings.cluster in CLUSTERS:
-        return settings
-    return settings.model_copy(update={"cluster": str(Path(settings.cluster).resolve())})

@@ -10,9 +10,15 @@ import jax
 import numpy as np
 
 from distvi.config.run import RunConfig
-from distvi.engines import Diverged, Driven, Engine, Halted, TrainState
-from distvi.engines.local import LocalEngine
-from distvi.engines.mesh.engine import MeshEngine
+from distvi.engines.base import (
+    Diverged,
+    Driven,
+    Engine,
+    Halted,
+    Start,
+    TrainState,
+    WithProcesses,
+)
 from distvi.engines.trace import perfetto
 from distvi.errors import InputError, RunFailed
 from distvi.evaluation.predictor import Evaluation
@@ -23,8 +29,7 @@ from distvi.runs.parts import check_same_data
 from distvi.runs.recording import journal_file, trace_file
 from distvi.runs.summary import summarize
 from distvi.system.signals import Interruption
-from distvi.training.deployment import local_engine, simulated_engine
-from distvi.training.plan import Setup, prepare
+from distvi.training.plan import Plan, prepare
 
 _NEW_COUNTERS: dict[str, Any] = {
     "training_time_s": 0.0,
@@ -36,7 +41,6 @@ _NEW_COUNTERS: dict[str, Any] = {
     "interval_count": 0,
     "engine": {},
 }
-_RESIDENT = {"auto": None, "always": True, "never": False}
 
 
 class Interrupted(KeyboardInterrupt):
@@ -67,11 +71,11 @@ def train(config: RunConfig, out: Path | None = None, progress: Progress | None 
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
     """
     check_new(out)
-    setup = prepare(config)
-    engine = _engine(setup)
-    dataset = setup.dataset
-    run = create(out, setup.config, dataset.schema, setup.standardization, len(dataset.train))
-    return Trainer(run, setup, engine, progress or Silent()).go()
+    plan = prepare(config)
+    engine = plan.engine()
+    dataset = plan.dataset
+    run = create(out, plan.config, dataset.schema, plan.standardization, len(dataset.train))
+    return Trainer(run, plan, engine, progress or Silent()).go()
 
 
 def resume(path: Path, progress: Progress | None = None) -> Run:
@@ -84,43 +88,48 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
         RunFailed, Interrupted: as `train`.
     """
     run = load_run(path)
-    setup = prepare(run.config, run.standardization)
-    check_same_data(setup.dataset, run)
+    plan = prepare(run.config, run.standardization)
+    check_same_data(plan.dataset, run)
     progress = progress or Silent()
     checkpoint = _newest_good(run, progress)
-    where = run.checkpoint_folder / str(checkpoint.update)
-    like = setup.shapes
-    params = checkpoints.restore(like, checkpoint.params, where / "params.safetensors")
-    optimizer = setup.problem(params).held_optimizer
-    like = jax.eval_shape(optimizer.init, params)
-    opt_state = checkpoints.restore(like, checkpoint.opt_state, where / "optimizer.safetensors")
-    if checkpoint.update == setup.updates and run.summary.get("status") == "done":
+    params = checkpoint.restore(checkpoints.PARAMS, plan.shapes)
+    worker, server = plan.algorithm.worker, plan.algorithm.server
+    counters = {name: checkpoint.counters[name] for name in _NEW_COUNTERS}
+    start = Start(
+        params=lambda: params,
+        state=checkpoint.restore(checkpoints.OPTIMIZER, jax.eval_shape(server.init, plan.shapes)),
+        memories=checkpoint.memories(jax.eval_shape(worker.init, plan.shapes)),
+        update=checkpoint.update,
+        counters=counters["engine"],
+        time_s=counters["training_time_s"],
+    )
+    if checkpoint.update == plan.updates and run.summary.get("status") == "done":
         progress.finished(path, run.summary)
         return run
-    counters = {name: checkpoint.counters[name] for name in _NEW_COUNTERS}
-    engine = _engine(setup, params, opt_state, checkpoint.update, counters)
+    engine = plan.engine(start)
     rows = [row for row in run.metrics.to_pylist() if row["update"] <= checkpoint.update]
-    return Trainer(run, setup, engine, progress, counters, rows).go()
+    return Trainer(run, plan, engine, progress, counters, rows).go()
 
 
 class Trainer:
-    """The course of one run from an engine's state to the last update."""
+    """Takes one run from an engine's state to the last update."""
 
     def __init__(
         self,
         run: Run,
-        setup: Setup,
+        plan: Plan,
         engine: Engine,
         progress: Progress,
         counters: dict[str, Any] = _NEW_COUNTERS,
         rows: list[dict[str, Any]] | None = None,
     ) -> None:
-        self.run, self.setup, self.engine, self.progress = run, setup, engine, progress
+        self.run, self.plan, self.engine, self.progress = run, plan, engine, progress
         self.interruption = Interruption()
         self.counters = dict(counters)
         self.before = dict(counters)
         self.rows = {row["update"]: row for row in rows or []}
-        self.predictor = setup.predictor()
+        self.predictor = plan.predictor()
+        self._schedule = plan.schedule()
         self.evaluation: Evaluation | None = None
         self.unsaved: str | None = None  # why the latest checkpoint could not be written
 
@@ -130,10 +139,10 @@ class Trainer:
         try:
             with self.interruption, self.progress, self._recording(), self.engine:
                 self.progress.attached(self.engine)
-                self.progress.started(self.run.path, self.engine.update, self.setup.updates)
+                self.progress.started(self.run.path, self.engine.update, self.plan.updates)
                 self._train()
             if self.unsaved is None:
-                status = "done" if self.engine.update == self.setup.updates else "interrupted"
+                status = "done" if self.engine.update == self.plan.updates else "interrupted"
         except Diverged as error:
             cure = "A lower learning rate is the usual cure"
             if error.update == 0:
@@ -177,23 +186,22 @@ class Trainer:
     @contextmanager
     def _recording(self) -> Iterator[None]:
         """Write the processes' logs; and the journal and the timeline, if they are asked for."""
-        settings, engine, suffix = self.setup.config.engine, self.engine, ""
+        settings, engine, suffix = self.plan.config.engine, self.engine, ""
         if engine.update:
             suffix = f"-{engine.update}"
-        if isinstance(engine, LocalEngine):
-            engine.logs = self.run.path / "logs"
-            engine.tracker.tell = self.progress.warned
+        if isinstance(engine, WithProcesses):
+            engine.attach(self.run.path / "logs", self.progress.warned)
         with ExitStack() as stack:
-            if isinstance(engine, Driven) and settings.journal:
+            if isinstance(engine, Driven) and getattr(settings, "journal", False):
                 file = journal_file(self.run.path / f"journal{suffix}.jsonl")
                 engine.observers.append(stack.enter_context(file))
-            if isinstance(engine, Driven) and settings.trace:
+            if isinstance(engine, Driven) and getattr(settings, "trace", False):
                 path = self.run.path / f"trace{suffix}.json"
                 stack.enter_context(trace_file(path, lambda: perfetto(engine.spans)))
             yield
 
     def _train(self) -> None:
-        training, last = self.setup.config.training, self.setup.updates
+        training, last = self.plan.config.training, self.plan.updates
         if not self.engine.update:
             self._checkpoint()  # something good to go back to, whatever happens
         while self.engine.update < last and not self.interruption():
@@ -214,11 +222,11 @@ class Trainer:
 
     def _advance(self) -> int:
         """Go to the next update at which something is to be done; how many updates were made."""
-        training, update = self.setup.config.training, self.engine.update
+        training, update = self.plan.config.training, self.engine.update
         intervals = (training.report_every, training.evaluate_every, training.checkpoint_every)
         due = [update - update % every + every for every in intervals if every]
         with self._timed("training_time_s"):
-            values = self.engine.advance(min(*due, self.setup.updates), self.interruption)
+            values = self.engine.advance(min(*due, self.plan.updates), self.interruption)
         for name in ("waiting_s", "compile_time_s"):
             self.counters[name] = self.before[name] + getattr(self.engine, name)
         self.counters["interval_sum"] += float(values.sum(dtype=np.float64))
@@ -227,16 +235,16 @@ class Trainer:
 
     def _report(self) -> None:
         count = self.counters["interval_count"]
-        neg_elbo = self.counters["interval_sum"] / count / len(self.setup.dataset.train)
+        neg_elbo = self.counters["interval_sum"] / count / len(self.plan.dataset.train)
         self.counters |= {"neg_elbo": neg_elbo, "interval_sum": 0.0, "interval_count": 0}
-        rate = float(np.asarray(self.setup.schedule(self.engine.update - 1)))
+        rate = float(np.asarray(self._schedule(self.engine.update - 1)))
         self._row().update(neg_elbo=neg_elbo, learning_rate=rate)
         self.progress.reported(self.engine.update, neg_elbo, self.counters["training_time_s"])
 
     def _evaluate(self) -> None:
         with self._timed("evaluation_time_s"):
-            dataset = self.setup.dataset
-            on_one = jax.device_put(self._good_state().params, self.setup.devices[0])
+            dataset = self.plan.dataset
+            on_one = jax.device_put(self._good_state().params, self.engine.devices[0])
             self.evaluation = Evaluation(self.predictor, on_one, dataset.test, dataset.targets[0])
         metrics = self.evaluation.metrics
         self._row().update({f"test_{name}": value for name, value in metrics.items()})
@@ -253,10 +261,9 @@ class Trainer:
         checkpoints.write(
             self.run.checkpoint_folder,
             self.engine.update,
-            state.params,
-            state.opt_state,
+            _trees(state),
             self.counters,
-            self.setup.config.training.keep_checkpoints,
+            self.plan.config.training.keep_checkpoints,
         )
 
     def _good_state(self) -> TrainState:
@@ -273,12 +280,12 @@ class Trainer:
         self.run.write_metrics(self._table())
         tests = [_test_metrics(row) for row in self._table()]
         summary = summarize(
-            self.setup.config,
+            self.plan.config,
             status,
             updates=self.engine.update,
             counters=self.counters,
             statistics=self.engine.statistics,
-            devices=self.setup.devices,
+            devices=self.engine.devices,
             test=next(filter(None, reversed(tests)), {}),
         )
         self.run.write_summary(summary)
@@ -289,7 +296,7 @@ class Trainer:
         assert self.evaluation is not None
         run_figure(
             self.run.figure,
-            title=f"{self.setup.dataset.name}, {self.setup.config.model.kind}",
+            title=f"{self.plan.dataset.name}, {self.plan.config.model.kind}",
             training=self._columns("neg_elbo"),
             tests=self._columns("test_mnll"),
             predictions=self.evaluation.predictions,
@@ -301,7 +308,7 @@ class Trainer:
             examples = self.engine.examples
             self.rows[update] = {
                 "update": update,
-                "epoch": examples / len(self.setup.dataset.train),
+                "epoch": examples / len(self.plan.dataset.train),
                 "examples": examples,
                 "training_time_s": self.counters["training_time_s"],
             }
@@ -324,53 +331,11 @@ class Trainer:
             self.counters[name] += self.engine.now_s() - before_s
 
 
-def _engine(
-    setup: Setup,
-    params: Any = None,
-    opt_state: Any = None,
-    update: int = 0,
-    counters: dict[str, Any] = _NEW_COUNTERS,
-) -> Engine:
-    """The engine of a new run, or of one that goes on with these numbers."""
-    last, deployment = setup.updates, setup.deployment
-    draw = setup.initial_params if params is None else lambda: params
-    shapes = setup.shapes
-    problem = setup.problem(shapes)
-    if deployment is None:
-        return MeshEngine(
-            problem,
-            draw(),
-            setup.devices,
-            last=last,
-            resident=_RESIDENT[setup.config.engine.data_on_device],
-            opt_state=opt_state,
-            update=update,
-        )
-    counters = counters["engine"]
-    if deployment.settings.engine == "local":
-        recipe = setup.recipe()
-        return local_engine(
-            deployment,
-            problem,
-            shapes,
-            recipe,
-            draw=draw,
-            last=last,
-            opt_state=opt_state,
-            update=update,
-            counters=counters,
-        )
-    return simulated_engine(
-        deployment,
-        problem,
-        draw(),
-        last=last,
-        seed=setup.config.training.seed,
-        opt_state=opt_state,
-        update=update,
-        counters=counters,
-        start_s=counters["training_time_s"],
-    )
+def _trees(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint has files for."""
+    trees = {checkpoints.PARAMS: state.params, checkpoints.OPTIMIZER: state.opt_state}
+    known = {str(n): memory for n, memory in enumerate(state.memories) if memory is not None}
+    return trees | ({checkpoints.MEMORIES: known} if known else {})
 
 
 def _newest_good(run: Run, progress: Progress) -> checkpoints.Checkpoint:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from distvi.engines.base import Halted
+from distvi.engines.coordinator.fleet import Fleet, Process
 from distvi.engines.coordinator.messages import Abandon, Compute
 from distvi.engines.coordinator.requests import Requests, RequestSlots
 from distvi.engines.coordinator.status import StatusTracker
-from distvi.engines.local.fleet import Fleet, Process
 from distvi.protocol import (
     Cancel,
     Dismiss,
@@ -36,14 +36,14 @@ class WorkerRecord:
 
     Attributes:
         incarnation: The highest so far.
-        batch: Its next.
+        turn: Number of its next request, counted from the run's first.
         is_member: Whether it has joined, and has not been dismissed since.
         untold: Requests that it will be told of when it has answered older ones.
         dismissal: Why it was dismissed last.
     """
 
     incarnation: int = -1
-    batch: int = 0
+    turn: int = 0
     is_member: bool = False
     untold: deque[RequestSlots] = field(default_factory=deque)
     dismissal: str = ""
@@ -59,7 +59,7 @@ class Membership:
         fleet: Their processes.
         tracker: Told what happens when.
         events: Where the protocol will hear of who joins and leaves.
-        batch_size: Examples in a gradient.
+        request_size: Examples in a request's batches.
     """
 
     each: Sequence[WorkerRecord]
@@ -67,7 +67,7 @@ class Membership:
     fleet: Fleet
     tracker: StatusTracker
     events: deque[Event]
-    batch_size: int
+    request_size: int
     _too_late: int = 0
 
     # What they do
@@ -109,6 +109,7 @@ class Membership:
         member.untold.clear()
         for request in self.requests.unanswered(worker):
             self._drop(request)
+        self.requests.forget(worker)
         if member.is_member:
             self.events.append(Left(worker, member.incarnation))
             member.is_member = False
@@ -140,7 +141,7 @@ class Membership:
     def send(self, command: SendParameters) -> None:
         """Ask for a gradient."""
         member = self.each[command.worker]
-        request = self.requests.open(command, self.batch_size)
+        request = self.requests.open(command, self.request_size)
         process = self.fleet.processes.get(("worker", command.worker))
         if process is None or command.incarnation != member.incarnation or not member.is_member:
             self._drop(request)  # it died, or was dismissed, and the protocol will hear of it next
@@ -152,9 +153,10 @@ class Membership:
         """Tell a worker of its requests, but let one that is stopped not heap up cancelled ones."""
         while member.untold and self.requests.overtaken(process.number) < _OVERTAKEN:
             request = member.untold.popleft()
-            version, slots = request.command.version, (request.parameters, request.gradient)
-            process.send(Compute(request.number, version, *slots, member.batch))
-            member.batch += 1
+            slots = request.parameters, request.payload, request.memory
+            message = Compute(request.number, request.command.version, *slots, member.turn)
+            self.fleet.send(process, message)
+            member.turn += 1
             self.tracker.sent()
             if self.requests.may_begin(request):
                 self.tracker.began(process.number)
@@ -170,7 +172,7 @@ class Membership:
             member.untold.remove(request)
             self._drop(request)
         elif process is not None:
-            process.send(Abandon(request.number))
+            self.fleet.send(process, Abandon(request.number))
 
     def dismiss(self, command: Dismiss) -> None:
         """Wait for a worker no more."""

@@ -1,37 +1,38 @@
-"""What the processes of one run say to each other: small typed messages, never numbers by weight.
+"""What coordinator, workers and servers say to each other: small typed messages.
 
-A message is a NamedTuple of plain values and travels as `marshal` writes those: all processes run
-the same interpreter, and every microsecond between two updates counts. The parameters, gradients
-and optimizer states that it speaks of lie in shared memory and are named by slot.
+A message is a NamedTuple of plain values. The parameters, payloads, states and memories that it
+speaks of lie in slots (`distvi.engines.coordinator.slots`) and are named by number. How it travels
+is the fleet's affair.
 """
 
-import marshal
-from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple
 
-# From the main process to a worker
+# From the coordinator to a worker
 
 
 class Compute(NamedTuple):
-    """A request for one gradient.
+    """A request for one payload, such as a gradient.
 
     Attributes:
         request: Its number; the answer carries it.
-        version: Of the parameters: the gradient is begun when all servers have published it.
+        version: Of the parameters: the work is begun when all servers have published it.
         parameters: Slot to read.
-        gradient: Slot to write.
-        batch: Which of the worker's batches.
+        payload: Slot to write.
+        memory: Slot to which to copy what is remembered after it; -1: none.
+        turn: Which of the worker's requests it is, counted from the run's first; that says which
+            batches it consumes.
     """
 
     request: int
     version: int
     parameters: int
-    gradient: int
-    batch: int
+    payload: int
+    memory: int
+    turn: int
 
 
 class Abandon(NamedTuple):
-    """A request's gradient is not wanted any more."""
+    """A request's payload is not wanted any more."""
 
     request: int
 
@@ -40,16 +41,16 @@ class Abandon(NamedTuple):
 
 
 class Computed(NamedTuple):
-    """A gradient is completely in its slot, or is of no use.
+    """A payload is completely in its slot, or is of no use.
 
     Attributes:
         request: Which request it answers.
         neg_elbo: Of the batch, in nats.
-        is_finite: Whether that and the whole gradient are.
+        is_finite: Whether that and the whole payload are; if not, nothing is remembered of it.
         received_s: When it could be begun, on the machine's clock; the following times too.
         started_s: When computing began.
         computed_s: When it was over.
-        pushed_s: When the gradient was in its slot.
+        pushed_s: When the payload was in its slot.
     """
 
     request: int
@@ -67,7 +68,7 @@ class Abandoned(NamedTuple):
     request: int
 
 
-# From the main process to a server
+# From the coordinator to a server
 
 
 class Begin(NamedTuple):
@@ -76,7 +77,7 @@ class Begin(NamedTuple):
     Attributes:
         version: Of the parameters.
         parameters: Their slot.
-        state: Slot of the optimizer's state.
+        state: Slot of the server's state.
     """
 
     version: int
@@ -91,15 +92,17 @@ class Apply(NamedTuple):
         version: Of the result.
         target: Slot of the parameters to write; None: they have been written, and a server that
             was started anew makes the update again without an answer.
-        gradients: Slots, in the order of their sum.
+        payloads: Slots, in the order of their sum.
         factors: Of each of them.
+        bases: Slots of the parameters that each was computed on; empty where servers need none.
         rate: Factor of the learning rate.
     """
 
     version: int
     target: int | None
-    gradients: tuple[int, ...]
+    payloads: tuple[int, ...]
     factors: tuple[float, ...]
+    bases: tuple[int, ...]
     rate: float
 
     @property
@@ -109,7 +112,7 @@ class Apply(NamedTuple):
 
 
 class Save(NamedTuple):
-    """A request to write the optimizer's state.
+    """A request to write the server's state.
 
     Attributes:
         version: Of the parameters that it belongs to: the server's last.
@@ -132,7 +135,7 @@ class Applied(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """The server's part of the optimizer's state is completely in its slot."""
+    """The server's part of the server's state is completely in its slot."""
 
     version: int
     started_s: float
@@ -167,25 +170,3 @@ Message = (
     | Ready
     | Failed
 )
-
-_KINDS: tuple[Any, ...] = get_args(Message)
-_NUMBERS: dict[type, int] = {kind: number for number, kind in enumerate(_KINDS)}
-
-
-def send(connection: Connection, message: Message) -> None:
-    """Send a message.
-
-    Raises:
-        OSError: the other process has gone.
-    """
-    connection.send_bytes(marshal.dumps((_NUMBERS[type(message)], *message)))
-
-
-def receive(connection: Connection) -> Message:
-    """Wait for the next message.
-
-    Raises:
-        EOFError, OSError: the other process has gone.
-    """
-    number, *fields = marshal.loads(connection.recv_bytes())
-    return _KINDS[number](*fields)

@@ -1,7 +1,7 @@
 """The servers: what they are told, and what one that starts anew has to catch up with.
 
 A server changes its part in place, in memory of its own; what it knew is gone when it dies. So all
-of them save now and then: the optimizer's state of one version, whose parameters stay in their
+of them save now and then: the servers' state of one version, whose parameters stay in their
 slot, goes to a slot too. The updates since are a redo log, whose gradients stay in their slots. A
 server that starts begins at the last save and makes the updates of the log again, to the same bits.
 
@@ -9,16 +9,16 @@ References:
     Haerder and Reuter (1983), Principles of transaction-oriented database recovery, section 4.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
 
+from distvi.algorithms.combine import rates
+from distvi.engines.coordinator.fleet import Fleet, Process
 from distvi.engines.coordinator.messages import Applied, Apply, Begin, Save, Saved
 from distvi.engines.coordinator.requests import Requests, RequestSlots, Versions
 from distvi.engines.coordinator.status import StatusTracker
-from distvi.engines.local.fleet import Fleet, Process
-from distvi.parameters import rates
 from distvi.protocol import Commit
 
 STATE_SLOTS = 2
@@ -63,7 +63,8 @@ class Servers:
         versions: Slots of the parameters.
         requests: Gradients.
         tracker: Told what happens when.
-        most_kept: Once so many gradients are in the log, the servers save.
+        most_kept: Once so many contributions are in the log, the servers save.
+        clock: The machine's.
         update: The update in the making.
         saving: The save in the making.
         log: Updates since the last save.
@@ -75,6 +76,7 @@ class Servers:
     requests: Requests
     tracker: StatusTracker
     most_kept: int
+    clock: Callable[[], float] = perf_counter
     update: Pending | None = None
     saving: Pending | None = None
     log: list[Logged] = field(default_factory=list)
@@ -105,10 +107,14 @@ class Servers:
     def make(self, command: Commit) -> None:
         """Begin an update."""
         rate, factors = rates(command.contributions)
-        rate, factors = float(rate), tuple(map(float, factors))  # a user's may be NumPy's
-        slots = tuple(self.requests.of(part.ticket).gradient for part in command.contributions)
+        requests = [self.requests.of(each.ticket) for each in command.contributions]
         message = Apply(
-            command.version, self.versions.promise(command.version), slots, factors, rate
+            version=command.version,
+            target=self.versions.promise(command.version),
+            payloads=tuple(request.payload for request in requests),
+            factors=factors,
+            bases=tuple(r.parameters for r in requests) if self.requests.keeps_base else (),
+            rate=rate,
         )
         self._commit, self.update = command, self._told(message)
 
@@ -173,12 +179,12 @@ class Servers:
         """
         if self.saving is not None:
             self.saving.missing.add(process.number)
-        process.send(self.saved)
+        self.fleet.send(process, self.saved)
         for message in self._missed(process.number):
-            process.send(message)
+            self.fleet.send(process, message)
         for pending in (self.update, self.saving):
             if pending is not None and process.number in pending.missing:
-                pending.since_s = perf_counter()
+                pending.since_s = self.clock()
 
     def _missed(self, server: int) -> Iterator[Apply | Save]:
         for message, _ in self.log:
@@ -192,7 +198,7 @@ class Servers:
 
     def overdue(self, worker_timeout_s: float) -> list[tuple[Process, str]]:
         """Servers that have not done what they were told so long ago, and what that is."""
-        now_s, found = perf_counter(), []
+        now_s, found = self.clock(), []
         late = [t for t in (self.update, self.saving) if t and now_s - t.since_s > worker_timeout_s]
         for server in self.fleet.of("server"):
             tasks = [pending for pending in late if server.number in pending.missing]
@@ -203,5 +209,5 @@ class Servers:
     def _told(self, message: Apply | Save) -> Pending:
         for server in self.fleet.of("server"):
             if server.is_ready:  # others will be told when they are
-                server.send(message)
-        return Pending(message, set(range(self.count)), perf_counter())
+                self.fleet.send(server, message)
+        return Pending(message, set(range(self.count)), self.clock())

@@ -1,56 +1,98 @@
-"""Where each server's parameters and optimizer state lie in a slot."""
+"""Where numbers lie that workers and servers hand each other: slots, and the arrays in them.
 
+Messages name slots, never numbers. There are slots of parameters (a version each), of payloads, of
+servers' states and of workers' memories. Whether they are shared memory or something else is the
+fleet's affair.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int64, UInt8
 
-from distvi.engines.base import Problem
-from distvi.engines.local.memory import Slots
-from distvi.parameters import Layout, Shard, Shards, make_shards, place
+from distvi.algorithms.base import WorkerRule
+from distvi.errors import RunFailed
+from distvi.parameters import Shard, Shards
+
+CAPACITY = 4096
+"""Slots of a kind that there can be."""
 
 _ALIGNMENT = 64  # of each array in a slot: a line of the cache
 
+PublishedVersions = Int64[np.ndarray, " servers"]
+"""The newest version of which each server's part is complete."""
+
 
 @runtime_checkable
-class Described(Protocol):
-    """What ``parts_of`` needs to know of a run."""
+class Slots(Protocol):
+    """Places of equal size, by number from 0 on."""
 
-    @property
-    def placement(self) -> str: ...
-
-    @property
-    def servers(self) -> int: ...
+    def bytes(self, slot: int) -> UInt8[np.ndarray, " size"]:
+        """The content of one, to be read and written."""
+        ...
 
 
-def parts_of(problem: Problem, layout: Layout, described: Described) -> Shards:
-    """The servers' parts, the same in every process.
+class Numbers(NamedTuple):
+    """All numbers that the processes of a run share.
 
-    Raises:
-        InputError: see `distvi.parameters.place` and `distvi.parameters.make_shards`.
+    Attributes:
+        parameters: Flat vectors, a version each.
+        payloads: What workers send.
+        states: Of the server rule, on all servers.
+        memories: Of the workers.
+        published: In slot 0 the newest version of which each server's part is complete.
     """
-    placement = place(described.placement, layout.sizes, described.servers)
-    return make_shards(layout, placement, problem.optimizer, problem.freeze_until)
-
-
-class Memory(NamedTuple):
-    """The numbers that the processes of a run share."""
 
     parameters: Slots
-    gradients: Slots
+    payloads: Slots
     states: Slots
+    memories: Slots
     published: Slots
 
+    @property
+    def published_versions(self) -> PublishedVersions:
+        """By server."""
+        return self.published.bytes(0).view(np.int64)
 
-def memory_of(shards: Shards, *descriptors: int) -> Memory:
-    """New memory for a run's numbers, or that of another process by its descriptors."""
-    flat, state, published = 4 * shards.layout.size, state_pieces(shards)[1], 8 * len(shards.each)
-    sizes = (flat, flat, state, published)
-    given = descriptors or (None,) * len(sizes)
-    return Memory(*(Slots(size, one) for size, one in zip(sizes, given, strict=True)))
+
+class FreeSlots:
+    """Numbers of slots that nobody uses, the lowest first: few slots are ever written.
+
+    Args:
+        what: They hold, for messages.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._used: set[int] = set()
+        self._returned: list[int] = []
+
+    def take(self) -> int:
+        """A slot that nobody uses.
+
+        Raises:
+            RunFailed: there is none.
+        """
+        slot = self._returned.pop() if self._returned else len(self._used)
+        if slot >= CAPACITY:
+            raise RunFailed(f"more than {CAPACITY} {self._what} are in use at once")
+        self._used.add(slot)
+        return slot
+
+    def give_back(self, slot: int) -> None:
+        """Somebody has no more use for a slot."""
+        self._used.remove(slot)
+        self._returned.append(slot)
+
+    @property
+    def used(self) -> int:
+        """Slots in use."""
+        return len(self._used)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +119,70 @@ class ArrayAt:
         return slot[self.start : self.stop].view(self.dtype).reshape(self.shape)
 
 
-def parameter_pieces(shard: Shard) -> list[ArrayAt]:
+def views(arrays: Sequence[ArrayAt], slot: np.ndarray) -> list[np.ndarray]:
+    """Arrays in a slot, given as bytes."""
+    return [array.view(slot) for array in arrays]
+
+
+@dataclass(frozen=True, eq=False)
+class SlotMap:
+    """Where everything lies in the slots of a run; the same in every process.
+
+    Attributes:
+        shards: The servers.
+        rule: Of the workers.
+        targets: Where a worker puts the arrays of a payload.
+        sources: Where each server finds its message, leaf by leaf.
+        parts: Where each server's part of the parameters lies, leaf by leaf.
+        states: Where each server's state lies, leaf by leaf.
+        memory: Where a worker's memory lies, leaf by leaf.
+    """
+
+    shards: Shards
+    rule: WorkerRule
+    targets: list[ArrayAt]
+    sources: list[list[ArrayAt]]
+    parts: list[list[ArrayAt]]
+    states: list[list[ArrayAt]]
+    memory: list[ArrayAt]
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        """Bytes of a slot of each kind in `Numbers`."""
+        flat = self.shards.layout.nbytes
+        states = [array for own in self.states for array in own]
+        sizes = (
+            max((a.stop for a in arrays), default=0)
+            for arrays in (self.targets, states, self.memory)
+        )
+        payload, state, memory = sizes
+        return flat, payload, state, memory, 8 * len(self.shards.each)
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether anything stays with a worker."""
+        return bool(self.memory)
+
+
+def slot_map(shards: Shards, rule: WorkerRule) -> SlotMap:
+    """Where everything lies, for servers and what workers make of requests."""
+    layout = shards.layout
+    flat = jax.ShapeDtypeStruct((layout.size,), jnp.float32)
+    params = jax.eval_shape(layout.unflatten, flat)
+    parts = [_part(shard) for shard in shards.each]
+    if rule.wire is None:
+        float32 = np.dtype(np.float32)
+        targets = [ArrayAt(4 * each.start, each.shape, float32) for each in layout.tensors]
+        sources = parts
+    else:
+        sources = _in_a_row(shards.messages_like(rule.wire))
+        targets = [array for own in sources for array in own]
+    states = _in_a_row(jax.eval_shape(shards.init, flat))
+    (memory,) = _in_a_row([jax.eval_shape(rule.init, params)])
+    return SlotMap(shards, rule, targets, sources, parts, states, memory)
+
+
+def _part(shard: Shard) -> list[ArrayAt]:
     """Where the leaves of ``shard.take(flat)`` lie in the flat vector of a slot."""
     flat = jax.ShapeDtypeStruct((shard.layout.size,), jnp.float32)
     leaves = jax.tree.leaves(jax.eval_shape(shard.take, flat))
@@ -85,15 +190,14 @@ def parameter_pieces(shard: Shard) -> list[ArrayAt]:
     return [ArrayAt(4 * start, leaf.shape, np.dtype(np.float32)) for start, leaf in starts]
 
 
-def state_pieces(shards: Shards) -> tuple[list[list[ArrayAt]], int]:
-    """Where each server's leaves of the optimizer's state lie in a slot, and the slot's bytes."""
-    flat = jax.ShapeDtypeStruct((shards.layout.size,), jnp.float32)
-    pieces: list[list[ArrayAt]] = []
+def _in_a_row(trees: Sequence[Any]) -> list[list[ArrayAt]]:
+    """The leaves of trees, one after the other, each at the beginning of a line of the cache."""
+    found: list[list[ArrayAt]] = []
     end = 0
-    for state in jax.eval_shape(shards.init, flat):
+    for tree in trees:
         own = []
-        for leaf in jax.tree.leaves(state):
+        for leaf in jax.tree.leaves(tree):
             own.append(ArrayAt(end, leaf.shape, np.dtype(leaf.dtype)))
             end = -(-own[-1].stop // _ALIGNMENT) * _ALIGNMENT
-        pieces.append(own)
-    return pieces, end
+        found.append(own)
+    return found

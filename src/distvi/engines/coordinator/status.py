@@ -4,9 +4,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from distvi.engines.coordinator.fleet import Process
 from distvi.engines.coordinator.messages import Applied, Computed, Ready, Saved
 from distvi.engines.coordinator.requests import RequestSlots
-from distvi.engines.local.fleet import Process
+from distvi.engines.statistics import Traffic
 from distvi.engines.status import EngineStatus, ServerStatus, WorkerStatus
 from distvi.engines.trace import Span
 from distvi.protocol import Dismiss
@@ -24,11 +25,13 @@ class StatusTracker:
         recent: The last of what took time.
         kept: All of it, if it is kept.
         incidents: What went wrong and was mended, one line each.
+        traffic: What a payload and parameters have in bytes.
         tell: Told of each incident when it happens.
     """
 
     workers: list[WorkerStatus]
     servers: list[ServerStatus]
+    traffic: Traffic
     recent: deque[Span] = field(default_factory=lambda: deque(maxlen=_RECENT_SPANS))
     kept: list[Span] | None = None
     incidents: list[str] = field(default_factory=list)
@@ -66,7 +69,7 @@ class StatusTracker:
     def started(self, process: Process) -> None:
         """A process was started."""
         now = self._of(process)
-        now.state, now.process, now.replaced = "starting", process.process.pid, process.start
+        now.state, now.process, now.replaced = "starting", process.pid, process.start
 
     def ready(self, process: Process, message: Ready) -> None:
         """It is ready."""
@@ -88,12 +91,12 @@ class StatusTracker:
     def sent(self) -> None:
         """A worker was asked for a gradient."""
         self.pulls += 1
-        self._moved()
+        self._moved(self.traffic.pulled)
 
-    def _moved(self) -> None:
-        """A gradient was pushed, or parameters pulled: a part by or from every server."""
-        for server in self.servers:
-            server.moved_bytes += server.bytes
+    def _moved(self, sizes: tuple[int, ...]) -> None:
+        """A payload was pushed, or parameters pulled: a part by or from every server."""
+        for server, size in zip(self.servers, sizes, strict=True):
+            server.moved_bytes += size
 
     def began(self, worker: int) -> None:
         """A worker has begun what it was asked for."""
@@ -108,7 +111,7 @@ class StatusTracker:
         now = self.workers[worker]
         now.gradients += 1
         self.pushes += 1
-        self._moved()
+        self._moved(self.traffic.pushed)
         now.staleness = newest - request.command.version
         now.computing_s += message.computed_s - message.started_s
         version = request.command.version

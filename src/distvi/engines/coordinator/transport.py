@@ -8,11 +8,11 @@ version in the making, and begin when all servers have published it, whatever di
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import NamedTuple
 
 from distvi.engines.base import Halted
 from distvi.engines.coordinator.clock import Clock
+from distvi.engines.coordinator.fleet import Fleet, Post, Process, Role
 from distvi.engines.coordinator.membership import Membership, WorkerRecord
 from distvi.engines.coordinator.messages import (
     Abandoned,
@@ -28,7 +28,6 @@ from distvi.engines.coordinator.messages import (
 from distvi.engines.coordinator.requests import Requests, RequestSlots, Versions
 from distvi.engines.coordinator.servers import Servers
 from distvi.engines.coordinator.status import StatusTracker
-from distvi.engines.local.fleet import Fleet, Process
 from distvi.protocol import (
     Alarm,
     Cancel,
@@ -71,48 +70,68 @@ class FleetTransport:
 
     Attributes:
         fleet: The processes.
-        start: Starts the process of a role and number.
         limits: In time and in numbers.
         versions: Slots of the parameters.
         members: The workers.
-        batch_size: Examples in a gradient.
+        requests: That they have been given.
+        request_size: Examples in a request's batches.
         servers: How many there are.
         most_kept: Once so many gradients are kept for servers that die, the servers save.
         tracker: Told what happens when.
+        clock: By which workers are judged.
         interrupted: Asked while nothing happens.
         neg_elbos: Of each update, the mean over its gradients.
         end: Why the protocol has stopped.
     """
 
     fleet: Fleet
-    start: Callable[[str, int], Process]
     limits: Limits
     versions: Versions
     members: Sequence[WorkerRecord]
-    batch_size: int
+    requests: Requests
+    request_size: int
     servers: int
     most_kept: int
     tracker: StatusTracker
+    clock: Clock = field(default_factory=Clock)
     interrupted: Callable[[], bool] = lambda: False
     neg_elbos: list[float] = field(default_factory=list)
     end: str = ""
-    replaced: int = 0
+    restarts: int = 0
     _has_begun: bool = False
     _waiting: deque[Command] = field(default_factory=deque)
     _events: deque[Event] = field(default_factory=deque)
     _alarm_s: float | None = None
-    _looked_s: float = field(default_factory=perf_counter)
+    _looked_s: float = 0.0
     _idle_since_s: float | None = None
 
     def __post_init__(self) -> None:
-        self.clock = Clock()
-        self.requests = Requests(self.versions)
+        self._looked_s = self.clock.machine()
         self._members = Membership(
-            self.members, self.requests, self.fleet, self.tracker, self._events, self.batch_size
+            self.members, self.requests, self.fleet, self.tracker, self._events, self.request_size
         )
         self._servers = Servers(
-            self.servers, self.fleet, self.versions, self.requests, self.tracker, self.most_kept
+            self.servers,
+            self.fleet,
+            self.versions,
+            self.requests,
+            self.tracker,
+            self.most_kept,
+            self.clock.machine,
         )
+
+    def start(self, role: Role, number: int) -> None:
+        """Start a process.
+
+        Raises:
+            Halted: the system has no room for another one.
+        """
+        turn, memory = 0, -1
+        if role == "worker":
+            turn = self.members[number].turn
+            if self.requests.memories is not None:
+                memory = self.requests.memories.slot(number)
+        self.tracker.started(self.fleet.start(Post(role, number, turn, memory)))
 
     def pause(self) -> None:
         """Listen to nobody for a while."""
@@ -121,14 +140,14 @@ class FleetTransport:
     def go_on(self) -> None:
         """Listen again."""
         self.clock.go_on()
-        self._looked_s = perf_counter()
+        self._looked_s = self.clock.machine()
 
     def _is_stalled(self) -> bool:
         """Whether workers may be waiting for requests because a server does not do its part."""
         update = self._servers.update
         if update is None and not self._waiting:
             return False
-        update_s = 0.0 if update is None else perf_counter() - update.since_s
+        update_s = 0.0 if update is None else self.clock.machine() - update.since_s
         return update_s > _STALLED_S or not self._servers.are_ready
 
     @property
@@ -212,7 +231,7 @@ class FleetTransport:
                 self._died(process)
             else:
                 self._received(process, message)
-        if perf_counter() - self._looked_s >= _ROUND_S:
+        if self.clock.machine() - self._looked_s >= _ROUND_S:
             self._look_around()
         if self._alarm_s is not None and self.clock.now_s() >= self._alarm_s:
             self._alarm_s = None
@@ -221,14 +240,14 @@ class FleetTransport:
 
     def _look_around(self) -> None:
         """What need not be known after every message."""
-        before_s, self._looked_s = self._looked_s, perf_counter()
+        before_s, self._looked_s = self._looked_s, self.clock.machine()
         if self._is_stalled():  # that is no worker's fault
             self.clock.put_back(self._looked_s - before_s)
         self._check_limits()
 
     def _received(self, process: Process, message: Message) -> None:
         if isinstance(message, Computed):
-            request = self.requests.answer(message.request)
+            request = self.requests.answer(message.request, remembers=message.is_finite)
             request.neg_elbo = message.neg_elbo
             kind = GradientArrived if message.is_finite else GradientNonFinite
             self._events.append(kind(request.ticket))
@@ -271,11 +290,11 @@ class FleetTransport:
         self._replace(process, how)
 
     def _replace(self, process: Process, how: str) -> None:
-        if self.replaced < self.limits.max_restarts:
-            self.replaced += 1
+        if self.restarts < self.limits.max_restarts:
+            self.restarts += 1
             self.start(process.role, process.number)
             return
-        used = f"all {self.limits.max_restarts} max_restarts have been used"
+        used = f"all {self.limits.max_restarts} restarts have been used"
         if process.role == "server":
             raise Halted(f"{how}, and {used}")
         if not self.fleet.of("worker"):
@@ -283,7 +302,7 @@ class FleetTransport:
             self._events.append(StopRequested(reason, Outcome.FAILED))
 
     def _check_limits(self) -> None:
-        now_s, limits = perf_counter(), self.limits
+        now_s, limits = self.clock.machine(), self.limits
         for process in list(self.fleet.processes.values()):
             if not process.is_ready and now_s - process.started_s > limits.start_s:
                 why = f"{process.name} was not ready {limits.start_s:g} s after it was started"
@@ -297,7 +316,7 @@ class FleetTransport:
         """End a process that has been waited for too long, and start another in its place."""
         if not self._has_begun:
             raise Halted(why)
-        self.fleet.forget(process)
+        self.fleet.stop(process)
         self._ended(process, f"{why} and was ended")
 
     # Commands

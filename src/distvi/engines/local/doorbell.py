@@ -15,14 +15,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Int64
-
-from distvi.engines.local.memory import Slots
-
-PublishedVersions = Int64[np.ndarray, " servers"]
-"""The newest version of which each server's part is complete."""
-
 
 class Doorbell(NamedTuple):
     """A pipe.
@@ -60,8 +52,3 @@ def drain(read_end: int) -> None:
     """Stop the ringing of a doorbell that has been heard."""
     with suppress(BlockingIOError):
         os.read(read_end, 1 << 16)
-
-
-def published_in(slots: Slots) -> PublishedVersions:
-    """The published versions in shared memory."""
-    return slots.bytes(0).view(np.int64)

@@ -1,8 +1,10 @@
 """What a process finds around it: cores, devices, threads."""
 
+import contextlib
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 
 def cores() -> list[int]:
@@ -59,3 +61,18 @@ def _one_thread() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
+
+
+def pin(cores: tuple[int, ...]) -> None:
+    """Keep all threads of this process, and those that they start from now on, to these cores.
+
+    Where there are any. XLA computes in the caller's thread and in one of its own, which is there
+    already: left alone, it would take a core that belongs to another worker.
+    """
+    if not cores or not hasattr(os, "sched_setaffinity"):
+        return
+    tasks = Path("/proc/self/task")
+    threads = [int(task.name) for task in tasks.iterdir()] if tasks.exists() else [0]
+    for thread in threads:
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.sched_setaffinity(thread, cores)

@@ -1,4 +1,4 @@
-"""The processes of a run: started, heard, replaced when they die, and all ended with the run."""
+"""The processes of a run: started, heard, and all ended with the run."""
 
 import contextlib
 import json
@@ -7,17 +7,24 @@ import selectors
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-from distvi.engines.base import Halted
-from distvi.engines.coordinator.messages import Message, receive, send
-from distvi.engines.local.process import Assignment
+from distvi.engines.base import Examples, Halted, Recipe
+from distvi.engines.coordinator.clock import Clock
+from distvi.engines.coordinator.fleet import Fleet, Post, Process, Received, Role
+from distvi.engines.coordinator.messages import Message
+from distvi.engines.coordinator.slots import Numbers
+from distvi.engines.local.assignment import Assignment
+from distvi.engines.local.connection import receive, send
+from distvi.engines.local.doorbell import Doorbell, new_doorbell
+from distvi.engines.local.environment import cores, gpus, server_environment, worker_environment
+from distvi.engines.local.memory import SharedSlots, descriptors_of, shared
 
 # It asks the kernel to end it with the main process, even while it is stopped, before the imports
 # that take their time; and looks whether that has ended already. 1 is PR_SET_PDEATHSIG.
@@ -35,43 +42,26 @@ _GRACE_PERIOD_S = 2.0
 """For a process to end by itself, before it is killed."""
 
 
-@dataclass(eq=False)
-class Process:
-    """A process of the run.
+@dataclass(eq=False, kw_only=True)
+class LocalProcess(Process):
+    """A process of this machine.
 
     Attributes:
-        role: ``worker`` or ``server``.
-        number: Which one.
-        start: How many have had this role and number before.
         process: The process.
         connection: To it.
-        log: The file with what it prints, if any.
-        started_s: When it was started, on the machine's clock.
-        is_ready: Whether it has said that it is.
     """
 
-    role: str
-    number: int
-    start: int
     process: subprocess.Popen[bytes]
     connection: Connection
-    log: Path | None
-    started_s: float
-    is_ready: bool = False
 
     @property
-    def name(self) -> str:
-        """For messages."""
-        return f"{self.role} {self.number}"
-
-    def send(self, message: Message) -> None:
-        """Send a message. One that has died does not hear it; its end is heard of in its turn."""
-        with contextlib.suppress(OSError):
-            send(self.connection, message)
+    def pid(self) -> int:
+        """The operating system's."""
+        return self.process.pid
 
     @property
     def was_killed(self) -> bool:
-        """Whether it ended by a signal; to be asked once it has ended."""
+        """Whether it ended by a signal."""
         return self.process.wait() < 0
 
     def how_it_ended(self) -> str:
@@ -83,46 +73,104 @@ class Process:
         )
 
 
-class Received(NamedTuple):
-    """What came from a process; no message: it has ended."""
-
-    process: Process
-    message: Message | None
-
-
-@dataclass(eq=False)
-class Fleet:
-    """All processes of a run.
+class Topology(NamedTuple):
+    """How a run is spread over processes.
 
     Attributes:
-        logs: Folder for what they print; None: nowhere.
-        processes: Those that live, by role and number.
+        workers: How many compute.
+        servers: How many share the parameters.
+        placement: Which server holds what.
+        contributions: That most updates are made of: programs for those are compiled at the start.
+        pin: Whether each worker has a core to itself, where there are enough.
+        cache: Folder of compiled programs, which are compiled once for all; None: none is kept.
     """
 
-    logs: Path | None = None
-    processes: dict[tuple[str, int], Process] = field(default_factory=dict)
-    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
-    _starts: dict[tuple[str, int], int] = field(default_factory=dict)
+    workers: int
+    servers: int
+    placement: str = "ranges"
+    contributions: int = 1
+    pin: bool = True
+    cache: Path | None = None
 
-    def start(self, assignment: Assignment, environment: Mapping[str, str]) -> Process:
+
+class LocalFleet(Fleet):
+    """Worker and server processes that share memory.
+
+    Args:
+        topology: How many, and how they are run.
+        recipe: Builds the problem and the rules in each.
+        examples: The training set.
+        numbers: In shared memory.
+        clock: The machine's.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        recipe: Recipe,
+        examples: Examples,
+        numbers: Numbers,
+        clock: Clock,
+    ) -> None:
+        super().__init__()
+        self._topology, self._recipe, self._examples = topology, recipe, examples
+        self._numbers, self._clock = numbers, clock
+        self._selector = selectors.DefaultSelector()
+        self._starts: dict[tuple[Role, int], int] = {}
+        self._doorbells: list[Doorbell] = []
+
+    def __enter__(self) -> "LocalFleet":
+        if self._topology.cache is not None:
+            self._topology.cache.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            for slots in self._numbers:
+                if isinstance(slots, SharedSlots):
+                    stack.callback(slots.close)
+            self._x, self._y = (
+                stack.enter_context(shared(rows)) for rows in (self._examples.x, self._examples.y)
+            )
+            self._cores, self._gpus = cores(), gpus()
+            for _ in range(self._topology.workers):
+                self._doorbells.append(new_doorbell())
+                stack.callback(self._doorbells[-1].close)
+            stack.callback(self._end)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if any(isinstance(value, KeyboardInterrupt) for value in exception):
+            for process in self._own:  # a second Ctrl-C waits for nobody
+                process.process.kill()
+        self._open.close()
+
+    @property
+    def _own(self) -> list[LocalProcess]:
+        return [each for each in self.processes.values() if isinstance(each, LocalProcess)]
+
+    # Starting
+
+    def start(self, post: Post) -> LocalProcess:
         """Start a process; it is ready when it says so.
 
         Raises:
             Halted: the system has no room for another process, or the log cannot be opened.
         """
+        is_worker = post.role == "worker"
+        environment = (
+            worker_environment(post.number, self._gpus) if is_worker else server_environment()
+        )
         try:
-            return self._start(assignment, environment)
+            return self._start(post, environment)
         except OSError as error:
-            name = f"{assignment.role} {assignment.number}"
-            raise Halted(f"cannot start {name}: {error}") from error
+            raise Halted(f"cannot start {post.role} {post.number}: {error}") from error
 
-    def _start(self, assignment: Assignment, environment: Mapping[str, str]) -> Process:
-        role, number = place = assignment.role, assignment.number
-        assert place not in self.processes, f"{role} {number} lives"
-        log = None if self.logs is None else self.logs / f"{role}-{number}.log"
-        shared = {assignment.parameters, assignment.gradients, assignment.states}
-        shared |= {assignment.published, *assignment.doorbells}
-        shared |= {array[3] for array in (assignment.x, assignment.y)}
+    def _start(self, post: Post, environment: Mapping[str, str]) -> LocalProcess:
+        assignment = self._assignment(post)
+        place: tuple[Role, int] = post.role, post.number
+        assert place not in self.processes, f"{post.role} {post.number} lives"
+        log = None if self.logs is None else self.logs / f"{post.role}-{post.number}.log"
+        shared_files = {*assignment.numbers, *assignment.doorbells}
+        shared_files |= {array[3] for array in (assignment.x, assignment.y)}
         ours, theirs = Pipe()
         with contextlib.ExitStack() as stack, theirs:
             output = subprocess.DEVNULL
@@ -136,33 +184,77 @@ class Fleet:
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **environment, "PYTHONPATH": _module_path()},
-                pass_fds=[theirs.fileno(), *(shared - {-1})],
+                pass_fds=[theirs.fileno(), *(shared_files - {-1})],
                 start_new_session=True,  # the terminal's Ctrl-C is for the main process
             )
         start = self._starts.get(place, 0)
         self._starts[place] = start + 1
-        process = Process(role, number, start, process, ours, log, time.perf_counter())
+        started = LocalProcess(
+            *place, start, self._clock.machine(), log, process=process, connection=ours
+        )
         with contextlib.suppress(OSError):
             ours.send_bytes(json.dumps(assignment).encode())
-        self.processes[place] = process
-        self._selector.register(ours, selectors.EVENT_READ, process)
-        return process
+        self.processes[place] = started
+        self._selector.register(ours, selectors.EVENT_READ, started)
+        return started
+
+    def _assignment(self, post: Post) -> Assignment:
+        topology = self._topology
+        doorbells = tuple(doorbell.write_end for doorbell in self._doorbells)
+        if post.role == "worker":
+            doorbells = (self._doorbells[post.number].read_end,)
+        return Assignment(
+            role=post.role,
+            number=post.number,
+            workers=topology.workers,
+            servers=topology.servers,
+            placement=topology.placement,
+            recipe=(self._recipe.factory, self._recipe.settings),
+            x=tuple(self._x),
+            y=tuple(self._y),
+            numbers=descriptors_of(self._numbers),
+            doorbells=doorbells,
+            cores=self._cores_of(post),
+            first_request=post.first_request,
+            memory=post.memory,
+            contributions=topology.contributions,
+            cache=str(topology.cache or ""),
+        )
+
+    def _cores_of(self, post: Post) -> tuple[int, ...]:
+        """A core for each worker, and the rest for the servers; empty: wherever there is time."""
+        workers = self._topology.workers
+        if not self._topology.pin or self._gpus or workers > len(self._cores):
+            return ()
+        is_worker = post.role == "worker"
+        return (self._cores[post.number],) if is_worker else tuple(self._cores[workers:])
+
+    # Speaking
+
+    def send(self, process: Process, message: Message) -> None:
+        """Send a message; one that has died does not get it."""
+        assert isinstance(process, LocalProcess)
+        with contextlib.suppress(OSError):
+            send(process.connection, message)
 
     def receive(self, timeout_s: float) -> Iterator[Received]:
         """What has come from all processes, after waiting for at most so long for something."""
         for key, _ in self._selector.select(max(timeout_s, 0.0)):
-            process: Process = key.data
+            process: LocalProcess = key.data
             if self.processes.get((process.role, process.number)) is not process:
                 continue  # ended while another was listened to
             try:
                 message = receive(process.connection)
             except (EOFError, OSError):
-                self.forget(process)
+                self.stop(process)
                 message = None
             yield Received(process, message)
 
-    def forget(self, process: Process) -> None:
+    # Ending
+
+    def stop(self, process: Process) -> None:
         """A process has ended, or is ended here and now."""
+        assert isinstance(process, LocalProcess)
         if self.processes.get((process.role, process.number)) is process:
             del self.processes[process.role, process.number]
             self._selector.unregister(process.connection)
@@ -171,37 +263,27 @@ class Fleet:
             process.process.kill()
         process.process.wait()
 
-    def of(self, role: str) -> list[Process]:
-        """Those of a role that live, in request."""
-        found = [process for process in self.processes.values() if process.role == role]
-        return sorted(found, key=lambda process: process.number)
-
-    def kill(self) -> None:
-        """Give nobody the time to end by itself."""
-        for process in self.processes.values():
-            process.process.kill()
-
-    def end(self) -> None:
+    def _end(self) -> None:
         """End all; nothing is left when this returns, or raises."""
-        processes = list(self.processes.values())
+        own = self._own
         self.processes.clear()
         self._selector.close()
-        for process in processes:
+        for process in own:
             process.connection.close()  # they end when they see that
-        until_s = time.perf_counter() + _GRACE_PERIOD_S
+        until_s = self._clock.machine() + _GRACE_PERIOD_S
         try:
-            for process in processes:
+            for process in own:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.process.wait(max(0.0, until_s - time.perf_counter()))
+                    process.process.wait(max(0.0, until_s - self._clock.machine()))
         finally:  # a second Ctrl-C does not wait for them
-            for process in processes:
+            for process in own:
                 process.process.kill()
-            for process in processes:
+            for process in own:
                 process.process.wait()
 
 
 def _module_path() -> str:
-    """Where this process finds modules; what it can import, its processes can."""
+    """Where this process finds modules; what it can import, its children can."""
     return os.pathsep.join(entry or os.getcwd() for entry in sys.path)
 
 

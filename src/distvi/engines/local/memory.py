@@ -8,21 +8,21 @@ import mmap
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 
-from distvi.errors import RunFailed
+from distvi.engines.coordinator.slots import CAPACITY, Numbers, SlotMap
 from distvi.system.memmap import place_in_file
 
-CAPACITY = 4096
-"""Slots that there can be. Address space alone: a slot takes memory once it is written."""
 
+class SharedSlots:
+    """`distvi.engines.coordinator.slots.Slots` in shared memory.
 
-class Slots:
-    """Slots of equal size; the first is number 0. Each begins at a page, so XLA reads it in place.
+    Each begins at a page, so XLA reads it in place. Those that there can be are address space
+    alone: a slot takes memory once it is written.
 
     Args:
         slot_bytes: Size of one.
@@ -47,40 +47,16 @@ class Slots:
         start = slot * self._stride
         return np.frombuffer(self._memory, np.uint8, self.slot_bytes, offset=start)
 
-    def floats(self, slot: int) -> np.ndarray:
-        """The content of a slot as a float32 vector."""
-        return self.bytes(slot).view(np.float32)
+
+def shared_numbers(slots: SlotMap, descriptors: Sequence[int] = ()) -> Numbers:
+    """New memory for a run's numbers, or that of another process by its descriptors."""
+    given = descriptors or (None,) * len(slots.sizes)
+    return Numbers(*(SharedSlots(*each) for each in zip(slots.sizes, given, strict=True)))
 
 
-class FreeSlots:
-    """Numbers of slots that nobody uses, the lowest first: few slots are ever written."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._used: set[int] = set()
-        self._returned: list[int] = []
-
-    def take(self) -> int:
-        """A slot that nobody uses.
-
-        Raises:
-            RunFailed: there is none.
-        """
-        slot = self._returned.pop() if self._returned else len(self._used)
-        if slot >= CAPACITY:
-            raise RunFailed(f"more than {CAPACITY} {self._what} are in use at once")
-        self._used.add(slot)
-        return slot
-
-    def give_back(self, slot: int) -> None:
-        """Somebody has no more use for a slot."""
-        self._used.remove(slot)
-        self._returned.append(slot)
-
-    @property
-    def used(self) -> int:
-        """Slots in use."""
-        return len(self._used)
+def descriptors_of(numbers: Numbers) -> tuple[int, ...]:
+    """By which another process finds a run's numbers."""
+    return tuple(slots.descriptor for slots in numbers if isinstance(slots, SharedSlots))
 
 
 class SharedArray(NamedTuple):

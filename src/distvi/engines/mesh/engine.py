@@ -8,25 +8,27 @@ makes several updates, from a block of batches that a background thread has prep
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float
 
-from distvi.engines.base import Diverged, Params, Problem, TrainState
+from distvi.algorithms.base import Algorithm, Batches, Delivery, Keep, Memory, answer, whole
+from distvi.engines.base import Devices, Diverged, Problem, Start, TrainState, has_memory
 from distvi.engines.mesh.blocks import (
+    BLOCK_BYTES,
     BatchSharding,
     Block,
-    Devices,
     Feed,
     Resident,
     Streamed,
     batch_sharding,
 )
+from distvi.engines.mesh.devices import devices
+from distvi.engines.mesh.settings import MeshSettings
+from distvi.engines.statistics import describe_staleness
 from distvi.errors import InputError
 from distvi.system.malloc import keep_freed_memory, return_freed_memory
 from distvi.system.prefetch import Prefetch
@@ -34,74 +36,72 @@ from distvi.system.prefetch import Prefetch
 CALL_S = 0.2  # about the longest call, for nothing interrupts one
 
 
-def devices(workers: int | None) -> Devices:
-    """The devices to train on.
+class _Carry(NamedTuple):
+    """What an update changes."""
 
-    Asked for more than one device on a machine that has CPUs alone, JAX is told to show the CPU
-    as that many devices; this is possible only before its first computation.
+    params: Any
+    opt_state: Any
+    memory: Memory
 
-    Raises:
-        InputError: there are not that many.
+
+def make_step(algorithm: Algorithm) -> Callable[..., tuple[_Carry, Array]]:
+    """``step(carry, batches, key) -> (carry, neg_elbo)``: one update.
+
+    It is that of one worker, over whose devices the batch is cut, and one server. Where the ELBO is
+    not finite the parameters stay as they are. So no parameter is overwritten before the ELBO is
+    known, and XLA need not copy those it still has to read by then.
     """
-    if workers is not None and workers > 1:
-        # Refused where JAX has begun to compute: then the devices are settled.
-        with suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", workers)
-    found = jax.devices()
-    if workers is not None and workers > len(found):
-        raise InputError(
-            f"workers is {workers}, but JAX has {len(found)} device(s) of kind "
-            f"{found[0].platform}; ask for at most {len(found)}"
-        )
-    return found[:workers]
+    rule, server = algorithm.worker, algorithm.server
 
-
-Step = Callable[[TrainState, Array, Array, Array, Array, Array], tuple[TrainState, Array]]
-
-
-def make_step(problem: Problem) -> Step:
-    """``step(state, key, update, x, y, index) -> (state, neg_elbo)``: one update.
-
-    Where the ELBO is not finite the parameters stay as they are. So no parameter is overwritten
-    before the ELBO is known, and XLA need not copy those it still has to read by then.
-    """
-    optimizer = problem.held_optimizer
-
-    def step(
-        state: TrainState, key: Array, update: Array, x: Array, y: Array, index: Array
-    ) -> tuple[TrainState, Array]:
-        noise_key = jax.random.fold_in(key, update)
-        value, gradients = jax.value_and_grad(problem.loss)(state.params, x, y, index, noise_key)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        finite = jnp.isfinite(value)
-        moved = optax.apply_updates(state.params, updates)
-        params = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state.params)
-        return TrainState(params, opt_state), value
+    def step(carry: _Carry, batches: Batches, key: Array) -> tuple[_Carry, Array]:
+        params, opt_state, memory = carry
+        found = answer(rule, whole, params, memory, batches, key)
+        base = params if server.keeps is Keep.BASE else None
+        delivery = Delivery(found.payload, 1.0, base)
+        moved, opt_state = server.apply(params, opt_state, [delivery], 1.0)
+        finite = jnp.isfinite(found.neg_elbo)
+        params = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, params)
+        return _Carry(params, opt_state, found.memory), found.neg_elbo
 
     return step
 
 
-def make_updates(problem: Problem, feed: Feed) -> Callable[..., tuple[TrainState, Array]]:
-    """``updates(state, key, number, rows, block) -> (state, neg_elbos)``: several, in one program.
+def make_updates(algorithm: Algorithm, feed: Feed) -> Callable[..., tuple[_Carry, Array]]:
+    """``updates(carry, key, number, rows, block) -> (carry, neg_elbos)``: several, in one program.
 
     ``rows`` is the first of them within block ``number`` and the one after the last; they are
     arguments, so that one program makes any of a block's updates. A call for every update takes
     a tenth more time of a step of 10 ms: dispatch, and threads that fall asleep between calls.
     """
-    step = make_step(problem)
+    step = make_step(algorithm)
 
     def updates(
-        state: TrainState, key: Array, number: Array, rows: Array, block: Block
-    ) -> tuple[TrainState, Array]:
-        def one(row: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
-            state, values = carry
-            update = number * feed.updates + row.astype(jnp.uint32)
-            state, value = step(state, key, update, *feed.batch(block, row))
-            return state, values.at[row].set(value)
+        carry: _Carry, key: Array, number: Array, rows: Array, block: Block
+    ) -> tuple[_Carry, Array]:
+        def one(row: Array, state: tuple[_Carry, Array]) -> tuple[_Carry, Array]:
+            carry, values = state
+            update = number * np.uint32(feed.updates) + row.astype(jnp.uint32)
+            carry, value = step(carry, feed.batches(block, row, update), key)
+            return carry, values.at[row].set(value)
 
-        return jax.lax.fori_loop(rows[0], rows[1], one, (state, jnp.zeros(feed.updates)))
+        return jax.lax.fori_loop(rows[0], rows[1], one, (carry, jnp.zeros(feed.updates)))
 
     return updates
+
+
+_RESIDENT = {"auto": None, "always": True, "never": False}
+
+
+def build(
+    settings: MeshSettings, problem: Problem, algorithm: Algorithm, start: Start
+) -> "MeshEngine":
+    """An engine on the devices of this process; see `distvi.engines.registry`.
+
+    Raises:
+        InputError: there are not so many devices, or the batch cannot be cut evenly among them.
+    """
+    on = devices(settings.workers)
+    return MeshEngine(problem, algorithm, start, on, resident=_RESIDENT[settings.data_on_device])
 
 
 class MeshEngine:
@@ -109,28 +109,30 @@ class MeshEngine:
 
     Args:
         problem: What to optimize.
-        params: Parameters to start from.
+        algorithm: How; its scheme is that of one worker.
+        start: Where to begin.
         on: The devices.
         resident: Whether the training set is kept in their memory; None: where there is an
             accelerator and the set fills less than half of its memory.
-        opt_state: The optimizer's state to go on from; by default a new one.
-        update: Updates that have been made already.
-        last: Number of updates of the whole run.
+        call_s: About the longest call, for nothing interrupts one.
+        block_bytes: Of examples that are copied at once.
 
     Raises:
         InputError: the batch cannot be cut evenly among the devices.
     """
 
+    deterministic = True
+
     def __init__(
         self,
         problem: Problem,
-        params: Params,
+        algorithm: Algorithm,
+        start: Start,
         on: Devices,
         *,
-        last: int,
         resident: bool | None = None,
-        opt_state: optax.OptState | None = None,
-        update: int = 0,
+        call_s: float = CALL_S,
+        block_bytes: int = BLOCK_BYTES,
     ) -> None:
         if problem.batch_size % len(on):
             raise InputError(
@@ -138,30 +140,42 @@ class MeshEngine:
                 f"{len(on)} devices; choose a multiple of {len(on)}"
             )
         keep_freed_memory()
-        places = batch_sharding(on)
-        if opt_state is None:
-            opt_state = jax.jit(problem.held_optimizer.init)(params)
-        given = (params, opt_state)
-        state = TrainState(*jax.device_put(given, places.whole))
-        # Copied, because the first update gives the memory of its state away; `device_put` may
-        # share it with the caller's arrays, even where it is asked not to.
-        self._state: TrainState = jax.jit(lambda state: jax.tree.map(jnp.copy, state))(state)
-        self._update, self._last, self._batch_size = update, last, problem.batch_size
-        self.workers = len(on)
+        places, rule = batch_sharding(on), algorithm.worker
+        self._carry = self._first(algorithm, start, places)
+        self._update, self._last = start.update, problem.updates
+        self._update_size = problem.batch_size * rule.batches
+        self._has_memory = has_memory(rule, problem.shapes)
+        self.workers, self.devices, self._call_s = len(on), on, call_s
         resident = _fits(problem, on[0]) if resident is None else resident
-        self._feed: Feed = (Resident if resident else Streamed)(problem, places)
+        self._feed: Feed = (
+            Resident(problem, places, rule.batches)
+            if resident
+            else Streamed(problem, places, rule.batches, block_bytes)
+        )
         self._key = jax.device_put(problem.key, places.whole)
-        self._updates = self._compile(make_updates(problem, self._feed), places)
-        first, end = update // self._feed.updates, -(-last // self._feed.updates)
+        self._updates = self._compile(make_updates(algorithm, self._feed), places)
+        first, end = start.update // self._feed.updates, -(-self._last // self._feed.updates)
         self._blocks = Prefetch(self._feed.block, first, end)
         self._number, self._block = first - 1, None  # the block at hand
         self._pace = 1  # updates in a call
         self._waiting_s, self._finished_s = 0.0, 0.0
 
+    @staticmethod
+    def _first(algorithm: Algorithm, start: Start, places: BatchSharding) -> _Carry:
+        params, opt_state, memory = start.params(), start.state, start.memory(0)
+        if opt_state is None:
+            opt_state = jax.jit(algorithm.server.init)(params)
+        if memory is None:
+            memory = jax.jit(algorithm.worker.init)(params)
+        given = jax.device_put((params, opt_state, memory), places.whole)
+        # Copied, because the first update gives the memory of its state away; `device_put` may
+        # share it with the caller's arrays, even where it is asked not to.
+        return _Carry(*jax.jit(lambda given: jax.tree.map(jnp.copy, given))(given))
+
     def _compile(self, updates: Callable[..., Any], places: BatchSharding) -> Callable[..., Any]:
         before = time.perf_counter()
         jitted = jax.jit(updates, donate_argnums=0, out_shardings=(places.whole, places.whole))
-        arguments = (self._state, self._key, np.uint32(0), np.zeros(2, np.int32), self._feed.like)
+        arguments = (self._carry, self._key, np.uint32(0), np.zeros(2, np.int32), self._feed.like)
         compiled = jitted.lower(*arguments).compile()
         self._compile_time_s = time.perf_counter() - before
         return compiled
@@ -169,7 +183,8 @@ class MeshEngine:
     @property
     def state(self) -> TrainState:
         """The state after ``update`` updates. The next ``advance`` deletes its arrays."""
-        return self._state
+        params, opt_state, memory = self._carry
+        return TrainState(params, opt_state, (memory,) if self._has_memory else ())
 
     @property
     def update(self) -> int:
@@ -189,7 +204,7 @@ class MeshEngine:
     @property
     def examples(self) -> int:
         """Examples in those updates."""
-        return self._update * self._batch_size
+        return self._update * self._update_size
 
     def now_s(self) -> float:
         """Wall-clock time."""
@@ -208,9 +223,8 @@ class MeshEngine:
         those that each of several devices gives to the all-reduce, and takes from it.
         """
         gradients = self._update * self.workers
-        params_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self._state.params))
+        params_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self._carry.params))
         exchanged_bytes = gradients * params_bytes if self.workers > 1 else 0
-        histogram = {"0": gradients} if gradients else {}
         return {
             "clock": "wall",
             "workers": self.workers,
@@ -219,7 +233,7 @@ class MeshEngine:
             "gradients_used": gradients,
             "gradients_refused": 0,
             "examples": self.examples,
-            "staleness": {"mean": 0.0, "p50": 0, "p99": 0, "max": 0, "histogram": histogram},
+            "staleness": describe_staleness({0: gradients} if gradients else {}),
             "bytes": {
                 "pushed": exchanged_bytes,
                 "pulled": exchanged_bytes,
@@ -257,8 +271,8 @@ class MeshEngine:
         count = min(self._pace, until - first, self._feed.updates - row)
         began_s = time.perf_counter()
         rows = np.array([row, row + count], np.int32)
-        self._state, values = self._updates(
-            self._state, self._key, np.uint32(number), rows, self._block
+        self._carry, values = self._updates(
+            self._carry, self._key, np.uint32(number), rows, self._block
         )
         self._update += count
         return _Call(first, row, count, values, began_s)
@@ -268,9 +282,9 @@ class MeshEngine:
         values = np.asarray(call.values)[call.row :][: call.updates]
         now_s = time.perf_counter()
         took_s, self._finished_s = now_s - max(call.began_s, self._finished_s), now_s
-        if took_s > CALL_S:
+        if took_s > self._call_s:
             self._pace = max(1, self._pace // 2)
-        elif took_s < CALL_S / 2 and call.updates == self._pace:
+        elif took_s < self._call_s / 2 and call.updates == self._pace:
             self._pace = min(2 * self._pace, self._feed.updates)
         wrong = np.flatnonzero(~np.isfinite(values))
         if wrong.size:

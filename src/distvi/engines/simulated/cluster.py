@@ -162,9 +162,11 @@ class Spells:
 class Server:
     """A parameter server's machine."""
 
-    def __init__(self, number: int, settings: ClusterSettings, part_bytes: int) -> None:
+    def __init__(
+        self, number: int, settings: ClusterSettings, part_bytes: int, pushed_bytes: int
+    ) -> None:
         bandwidth = settings.servers.bandwidth_bytes_per_s
-        self.number, self.part_bytes = number, part_bytes
+        self.number, self.part_bytes, self.pushed_bytes = number, part_bytes, pushed_bytes
         self.receives = Port(bandwidth[number % len(bandwidth)])
         self.sends = Port(bandwidth[number % len(bandwidth)])
         self.ready_s = 0.0
@@ -177,9 +179,11 @@ class Cluster:
     Args:
         settings: What everything costs.
         workers: How many begin, all at time zero.
-        part_bytes: Of the parameters on each server.
-        batch_size: Examples of a gradient.
+        part_bytes: Of the parameters on each server; a worker pulls them.
+        batch_size: Examples of a batch.
         seed: Of all times that are drawn.
+        pushed_bytes: That a worker pushes to each server; None: as many as it pulls.
+        batches: That a request consumes.
         timeline: Told of all that took time.
         start_s: Time at which the workers join.
         incarnation: Of the workers, when they join.
@@ -193,17 +197,23 @@ class Cluster:
         batch_size: int,
         seed: int | str = 0,
         *,
+        pushed_bytes: Sequence[int] | None = None,
+        batches: int = 1,
         timeline: Timeline = NO_TIMELINE,
         start_s: float = 0.0,
         incarnation: int = 0,
     ) -> None:
-        self.settings, self.batch_size, self.timeline = settings, batch_size, timeline
+        self.settings, self.timeline = settings, timeline
+        self.request_size = batches * batch_size
         self.workers = [Worker(number, settings, seed) for number in range(workers)]
-        self.servers = [Server(n, settings, size) for n, size in enumerate(part_bytes)]
+        self.servers = [
+            Server(number, settings, *sizes)
+            for number, sizes in enumerate(zip(part_bytes, pushed_bytes or part_bytes, strict=True))
+        ]
         self.now_s = self.start_s = start_s
         self.pulls = self.pushes = 0
         slowdown = settings.machine.slowdown(workers) if settings.machine else 1.0
-        self._work_s = settings.gradient.mean_s(batch_size) * slowdown
+        self._work_s = batches * settings.gradient.mean_s(batch_size) * slowdown
         self._latency_s = settings.workers.latency_s + settings.servers.latency_s
         self._queue: list[tuple[float, int, Callable[[Any], Event | None], Any]] = []
         self._tie = count()
@@ -283,7 +293,7 @@ class Cluster:
         begins_s = max(request.computed_s, worker.sends.free_s)
         for turn in range(len(servers)):
             server = servers[(worker.number + turn) % len(servers)]
-            ends_s = worker.sends.carry(begins_s, server.part_bytes)
+            ends_s = worker.sends.carry(begins_s, server.pushed_bytes)
             message = Message(request, server, ends_s + self._latency_s)
             self._at(begins_s + self._latency_s, self._reach, message)
             begins_s = ends_s
@@ -293,7 +303,7 @@ class Cluster:
         request, server, last_s = message
         if request.is_over:
             return
-        received_s = server.receives.carry(self.now_s, server.part_bytes)
+        received_s = server.receives.carry(self.now_s, server.pushed_bytes)
         request.arrives_s = max(request.arrives_s, received_s, last_s)
         request.pieces_left -= 1
         if not request.pieces_left:
@@ -306,7 +316,7 @@ class Cluster:
         self._end(request)
         self.pushes += 1
         ticket = Ticket(
-            worker.number, worker.incarnation, request.sequence, request.base, self.batch_size
+            worker.number, worker.incarnation, request.sequence, request.base, self.request_size
         )
         return GradientArrived(ticket)
 
@@ -326,29 +336,29 @@ class Cluster:
     def _commit(self, command: Commit) -> None:
         self._events_left = self._patience
         costs = self.settings.servers
-        s_per_byte = costs.apply_s_per_byte + len(command.contributions) * costs.combine_s_per_byte
-        s_per_byte = self._share_cores(s_per_byte)
+        machine = self.settings.machine
+        computing = self._computing() if machine else []
+        speed = machine.server_speed(*self._numbers(computing)) if machine else 1.0
+        works_s = []
         for server in self.servers:
+            share = server.pushed_bytes / server.part_bytes
+            s_per_byte = costs.apply_s_per_byte + len(command.contributions) * (
+                costs.combine_s_per_byte * share
+            )
+            works_s.append(s_per_byte / speed * server.part_bytes)
             begins_s = max(self.now_s, server.ready_s)
-            server.ready_s = begins_s + costs.overhead_s + s_per_byte * server.part_bytes
+            server.ready_s = begins_s + costs.overhead_s + works_s[-1]
             server.applying_s += server.ready_s - begins_s
             self.timeline.update(server.number, command.version, begins_s, server.ready_s)
+        if machine:  # added to a worker's next gradient: this one's end is settled
+            for worker in computing:
+                worker.lost_s += machine.loss(*self._numbers(computing)) * max(works_s)
 
-    def _share_cores(self, s_per_byte: float) -> float:
-        """What an update takes where servers and workers are processes of one machine.
+    def _computing(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.is_computing(self.now_s)]
 
-        What a worker loses to them is added to its next gradient: this one's end is settled.
-        """
-        machine, servers = self.settings.machine, self.servers
-        if machine is None:
-            return s_per_byte
-        computing = [worker for worker in self.workers if worker.is_computing(self.now_s)]
-        numbers = len(self.workers), len(computing), len(servers)
-        s_per_byte /= machine.server_speed(*numbers)
-        duration_s = s_per_byte * max(server.part_bytes for server in servers)
-        for worker in computing:
-            worker.lost_s += machine.loss(*numbers) * duration_s
-        return s_per_byte
+    def _numbers(self, computing: Sequence[Worker]) -> tuple[int, int, int]:
+        return len(self.workers), len(computing), len(self.servers)
 
     def _cancel(self, command: Cancel) -> None:
         worker = self.workers[command.worker]

@@ -1,223 +1,124 @@
-"""Training on the simulated cluster: time is virtual, every gradient is computed for real.
+"""Training on the simulated cluster: time is virtual, every gradient is computed for real."""
 
-A gradient is computed when it arrives, or just before, as the next that will, on the parameters
-that its worker was sent. Those of requests that a scheme cancels are never computed, and workers of
-one version share its memory.
-"""
-
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from distvi.engines.base import Halted, Params, Problem, TrainState
+from distvi.algorithms.base import Algorithm
+from distvi.engines.base import Devices, Halted, Problem, Start, TrainState
 from distvi.engines.simulated.cluster import Cluster
-from distvi.engines.statistics import Record, summary_fields
+from distvi.engines.simulated.settings import SimulatedSettings, cluster_named
+from distvi.engines.simulated.timeline import NO_TIMELINE, Timeline
+from distvi.engines.simulated.transport import SimulatedTransport, WorkerMemories
+from distvi.engines.statistics import Record, summary_fields, traffic_of
 from distvi.engines.trace import Span
-from distvi.parameters import Flat, ParameterVersion, Shards, Store
-from distvi.protocol import (
-    Cancel,
-    Command,
-    Commit,
-    Event,
-    Free,
-    GradientArrived,
-    GradientNonFinite,
-    Left,
-    Observer,
-    Rules,
-    SendParameters,
-    Stop,
-    Stragglers,
-    drive,
-    initial_state,
-)
+from distvi.parameters import Shards, Store, layout_of, make_shards, place
+from distvi.protocol import Observer, Rules, Stragglers, drive, initial_state
 from distvi.system.malloc import keep_freed_memory, return_freed_memory
 
-TicketId = tuple[int, int, int]
 
+def build(
+    settings: SimulatedSettings, problem: Problem, algorithm: Algorithm, start: Start
+) -> "SimulatedEngine":
+    """An engine on the cluster that settings name; see `distvi.engines.registry`.
 
-class Work(NamedTuple):
-    """What a worker was sent: parameters, and which of its batches is next."""
-
-    parameters: ParameterVersion
-    batch: int
-
-
-class SimulatedTransport:
-    """A transport: the cluster's times, and the numbers that belong to them.
-
-    The batch and the noise of a worker's gradient depend on how many it was asked for before, and
-    on nothing else. Batch t of worker w of n begins at ``(t * n + w) * batch_size`` in the stream
-    of examples and has the noise of update t; so n workers in lockstep use the examples and noise
-    of one with n times the batch.
-
-    Args:
-        problem: What to optimize; ``batch_size`` is that of one gradient.
-        cluster: The times.
-        store: The parameters.
-        first_batch: Of every worker.
-        ahead: Whether the next gradient is begun before the present one is waited for, so that
-            the processor does not idle meanwhile. In vain where the scheme cancels it then.
+    Raises:
+        InputError: there are more servers than parameters, or the server rule cannot work on them
+            in parts.
     """
-
-    def __init__(
-        self, problem: Problem, cluster: Cluster, store: Store, first_batch: int, *, ahead: bool
-    ) -> None:
-        self.cluster, self.store = cluster, store
-        self.neg_elbos: list[float] = []
-        """Of each update, the mean over its gradients."""
-        self.end = ""
-        self._problem = problem
-        self._ahead = ahead
-        self._next = [first_batch] * len(cluster.workers)
-        self._work: dict[TicketId, Work] = {}
-        self._begun: dict[TicketId, tuple[Array, Flat, Array]] = {}
-        self._values: dict[TicketId, float] = {}
-        self._gradient = jax.jit(make_gradient(problem, store.shards))
-
-    def receive(self) -> tuple[float, Event] | None:
-        """The cluster's next event; a gradient has been computed when it arrives."""
-        received = self.cluster.receive()
-        if received is None:
-            return None
-        now_s, event = received
-        if isinstance(event, GradientArrived):
-            event = self._arrived(event)
-        elif isinstance(event, Left):
-            for key in [key for key in self._work if key[:2] == (event.worker, event.incarnation)]:
-                self._abandon(key)
-        return now_s, event
-
-    def execute(self, command: Command) -> None:
-        """Move numbers as the command says; then let it take its time."""
-        if isinstance(command, SendParameters):
-            number = self._next[command.worker]
-            key = (command.worker, command.incarnation, command.sequence)
-            self._work[key] = Work(self.store.pull(), number)
-            self._next[command.worker] += 1
-        elif isinstance(command, Commit):
-            self.store.commit(command)
-            values = [self._values.pop(part.ticket.key) for part in command.contributions]
-            self.neg_elbos.append(sum(values) / len(values))
-        elif isinstance(command, Free):
-            self.store.drop(command.ticket)
-            self._values.pop(command.ticket.key, None)
-        elif isinstance(command, Cancel):
-            self._abandon((command.worker, command.incarnation, command.sequence))
-        elif isinstance(command, Stop):
-            self.end = command.reason
-        self.cluster.execute(command)
-
-    def _abandon(self, key: TicketId) -> None:
-        self._work.pop(key, None)
-        self._begun.pop(key, None)
-
-    def _arrived(self, event: GradientArrived) -> Event:
-        ticket = event.ticket
-        value, gradient, total = self._begin(ticket.key)
-        del self._work[ticket.key], self._begun[ticket.key]
-        upcoming = self.cluster.upcoming() if self._ahead else None
-        if upcoming is not None:
-            self._begin(upcoming)
-        # The sum is had for nothing, but overflows where a gradient is huge.
-        if not (math.isfinite(total) or (np.isfinite(value) and np.isfinite(gradient).all())):
-            return GradientNonFinite(ticket)
-        self.store.hold(ticket, gradient)
-        self._values[ticket.key] = float(value)
-        return event
-
-    def _begin(self, key: TicketId) -> tuple[Array, Flat, Array]:
-        """What ``make_gradient`` gives for a task, once; nobody waits for it here."""
-        if key not in self._begun:
-            problem, (parameters, number) = self._problem, self._work[key]
-            begin = (number * len(self.cluster.workers) + key[0]) * problem.batch_size
-            index = problem.indices(begin, problem.batch_size)
-            x, y = problem.examples.take(index)
-            self._begun[key] = self._gradient(
-                parameters.flat, problem.key, np.uint32(number), x, y, index.astype(np.uint32)
-            )
-        return self._begun[key]
-
-
-def make_gradient(problem: Problem, shards: Shards) -> Callable[..., tuple[Array, Flat, Array]]:
-    """``gradient(flat, key, step, x, y, index) -> (neg_elbo, gradient, the sum of all of it)``."""
-
-    def gradient(
-        flat: Flat, key: Array, step: Array, x: Array, y: Array, index: Array
-    ) -> tuple[Array, Flat, Array]:
-        params = shards.layout.unflatten(flat)
-        noise_key = jax.random.fold_in(key, step)
-        value, tree = jax.value_and_grad(problem.loss)(params, x, y, index, noise_key)
-        gradient = shards.layout.flatten(tree)
-        return value, gradient, value + gradient.sum()
-
-    return gradient
+    layout = layout_of(problem.shapes)
+    assert settings.workers is not None
+    assert settings.servers is not None
+    placement = place(settings.placement, layout.sizes, settings.servers)
+    shards = make_shards(layout, placement, algorithm.server)
+    traffic = traffic_of(shards, algorithm)
+    seed, update = f"{problem.seed}", start.update
+    cluster = Cluster(
+        cluster_named(settings.cluster),
+        settings.workers,
+        traffic.pulled,
+        problem.batch_size,
+        seed if not update else f"{seed}, resumed at {update}",
+        pushed_bytes=traffic.pushed,
+        batches=algorithm.worker.batches,
+        timeline=Timeline() if settings.trace else NO_TIMELINE,
+        start_s=start.time_s,
+    )
+    rules = Rules(
+        algorithm.scheme, updates=problem.updates, nonfinite_limit=settings.nonfinite_limit
+    )
+    return SimulatedEngine(problem, algorithm, rules, cluster, shards, start)
 
 
 class SimulatedEngine:
     """Training on a simulated cluster; see `distvi.engines.base.Engine`.
 
-    The state after an update is a function of the problem, the cluster, the rules and the seed,
-    however the updates are split into calls. A run that is resumed begins with all workers
-    pulling the parameters of the checkpoint: what was on its way is computed anew.
+    A run that is resumed begins with all workers pulling the parameters of the checkpoint: what was
+    on its way is computed anew.
 
     Args:
-        problem: What to optimize; ``batch_size`` is that of one gradient.
-        params: Parameters to start from.
+        problem: What to optimize.
+        algorithm: How.
         rules: The scheme and the limits.
         cluster: The times; no event of it has been received.
         shards: Who holds which parameters.
-        opt_state: Of the unsharded optimizer, to go on from.
-        update: Updates that have been made already.
-        counters: What ``counters`` said after those.
+        start: Where to begin.
     """
+
+    deterministic = True
 
     def __init__(
         self,
         problem: Problem,
-        params: Params,
+        algorithm: Algorithm,
         rules: Rules,
         cluster: Cluster,
         shards: Shards,
-        *,
-        opt_state: Any = None,
-        update: int = 0,
-        counters: dict[str, Any] | None = None,
+        start: Start,
     ) -> None:
         keep_freed_memory()
         self.observers: list[Observer] = []
         self.timeline = cluster.timeline
-        self._record = Record(counters)
-        self._pushed, self._pulled = (
-            (counters or {}).get("pushed", 0),
-            (counters or {}).get("pulled", 0),
+        self._record = Record(start.counters)
+        names = ("pushed", "pulled", "memories_lost")
+        self._before = {name: int(start.counters.get(name, 0)) for name in names}
+        self._algorithm, self._rules, self._cluster = algorithm, rules, cluster
+        self._batch_size = problem.batch_size
+        store = Store(shards, shards.layout.flatten(start.params()), start.state, start.update)
+        self._transport = SimulatedTransport(
+            problem,
+            algorithm.worker,
+            cluster,
+            store,
+            WorkerMemories(algorithm.worker, problem.shapes, start.memories),
+            self._record.used // len(cluster.workers),
+            ahead=rules.scheme.stragglers is Stragglers.FINISH,
         )
-        self._rules, self._cluster, self._batch_size = rules, cluster, problem.batch_size
-        store = Store(shards, shards.layout.flatten(params), opt_state, update)
-        first_batch = self._record.used // len(cluster.workers)
-        ahead = rules.scheme.stragglers is Stragglers.FINISH
-        self._laboratory = SimulatedTransport(problem, cluster, store, first_batch, ahead=ahead)
-        self._state = initial_state(rules, version=update, examples=self.examples)
+        self._state = initial_state(rules, version=start.update, examples=self.examples)
+
+    @property
+    def devices(self) -> Devices:
+        """The first of JAX's."""
+        return jax.devices()[:1]
 
     @property
     def state(self) -> TrainState:
         """The state after ``update`` updates."""
-        store = self._laboratory.store
-        return TrainState(store.params, store.opt_state)
+        store, memories = self._transport.store, self._transport.memories
+        return TrainState(store.params, store.state, memories.of_all(len(self._cluster.workers)))
 
     @property
     def update(self) -> int:
         """Updates made since the run began."""
-        return self._laboratory.store.version
+        return self._transport.store.version
 
     @property
     def examples(self) -> int:
         """Examples in all updates since the run began."""
-        return self._record.used * self._batch_size
+        return self._record.used * self._batch_size * self._algorithm.worker.batches
 
     @property
     def compile_time_s(self) -> float:
@@ -241,19 +142,26 @@ class SimulatedEngine:
 
     @property
     def counters(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the gradients so far."""
-        pushed, pulled = self._pushed + self._cluster.pushes, self._pulled + self._cluster.pulls
-        return self._record.as_json() | {"pushed": pushed, "pulled": pulled}
+        """What a checkpoint keeps of the contributions so far."""
+        counts = {"pushed": self._cluster.pushes, "pulled": self._cluster.pulls}
+        if self._transport.memories.has_any:
+            counts["memories_lost"] = self._transport.memories.lost
+        return self._record.as_json() | {
+            name: self._before[name] + count for name, count in counts.items()
+        }
 
     @property
     def statistics(self) -> dict[str, Any]:
         """Its fields of summary.json."""
-        counters, placement = self.counters, self._laboratory.store.shards.placement
-        scheme = self._rules.scheme
-        return summary_fields(self._record, scheme, placement, counters, self._batch_size) | {
-            "clock": "virtual",
-            "workers": len(self._cluster.workers),
-        }
+        shards, algorithm = self._transport.store.shards, self._algorithm
+        return summary_fields(
+            self._record,
+            algorithm,
+            shards.placement,
+            traffic_of(shards, algorithm),
+            self.counters,
+            self._batch_size,
+        ) | {"clock": "virtual", "workers": len(self._cluster.workers)}
 
     def advance(
         self, until: int, interrupted: Callable[[], bool] = lambda: False
@@ -263,7 +171,7 @@ class SimulatedEngine:
         Raises:
             Halted: the run cannot go on; the state is that of the last update.
         """
-        transport = self._laboratory
+        transport = self._transport
         transport.neg_elbos = []
         self._state = drive(
             self._rules,

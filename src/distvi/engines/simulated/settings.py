@@ -1,16 +1,35 @@
-"""What a simulated cluster costs: the tables of ``cluster.toml``, and two clusters by name."""
+"""The settings of the engine, and what a cluster costs: ``cluster.toml``, two clusters by name."""
 
 import math
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from distvi.engines.settings import ParameterServerSettings
 from distvi.errors import InputError, nearest
-from distvi.system.settings import Settings, describe
+from distvi.system.settings import Settings, complaint, read_toml
+
+
+class SimulatedSettings(ParameterServerSettings):
+    """A cluster in virtual time."""
+
+    default_workers: ClassVar[int] = 4
+
+    kind: str = "simulated"
+    workers: int | None = Field(default=None, gt=0, description="Workers (default: 4).")
+    cluster: str = Field(
+        default="compute-bound",
+        description="What it costs: compute-bound, network-bound, or a file.",
+    )
+
+    def written_out(self) -> Self:
+        """See `distvi.engines.settings.EngineSettings.written_out`."""
+        cluster_named(self.cluster)  # or it is refused before anything runs
+        cluster = self.cluster if self.cluster in CLUSTERS else str(Path(self.cluster).resolve())
+        return super().written_out().model_copy(update={"cluster": cluster})
 
 
 def _several(value: Any) -> Any:
@@ -224,13 +243,7 @@ def cluster_named(name: str) -> ClusterSettings:
     path = Path(name)
     if not path.suffix and not path.exists():
         raise InputError(f"cluster '{name}' is unknown{nearest(name, CLUSTERS)}; or give a file")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read cluster {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"cluster {path} is no valid TOML: {error}") from error
-    return cluster_of(table, str(path))
+    return cluster_of(read_toml(path, "cluster "), str(path))
 
 
 def cluster_of(table: Mapping[str, Any], where: str) -> ClusterSettings:
@@ -242,4 +255,4 @@ def cluster_of(table: Mapping[str, Any], where: str) -> ClusterSettings:
     try:
         return ClusterSettings.model_validate(table)
     except ValidationError as error:
-        raise InputError(f"{where}: {describe(error)}") from error
+        raise InputError(complaint(error, f"{where}: ")) from error

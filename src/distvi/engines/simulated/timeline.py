@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from distvi.engines.trace import Span, perfetto
+from distvi.engines.trace import Span
 
 if TYPE_CHECKING:
     from distvi.engines.simulated.cluster import InFlight
-
-__all__ = ["NO_TIMELINE", "Span", "Timeline", "perfetto"]
 
 
 class Timeline:

@@ -1,6 +1,6 @@
 """Parameters held still at first: the freeze schedules of the deep GP."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,29 +15,30 @@ class FreezeState(NamedTuple):
     inner: optax.OptState
 
 
+def freezes(until: PyTree[int] | None) -> bool:
+    """Whether any parameter is held still."""
+    return any(jax.tree.leaves(until))
+
+
 def freeze(
     optimizer: optax.GradientTransformation, until: PyTree[int] | None
 ) -> optax.GradientTransformation:
     """Keep parameters still before given updates: the freeze schedules of the deep GP.
 
     The optimizer sees all gradients from the first update on and only its updates are stopped.
-    Fed with zeros instead, Adam's second moment would be all but zero when the hold ends, and for
+    Fed with zeros instead, Adam's second moment would be all but zero when the freeze ends, and for
     hundreds of updates the freed parameter would move several times too fast.
+
+    It works on a server's part, too (None where a tensor lies elsewhere), with a state of the same
+    form whether any of the part's parameters is frozen or none.
 
     Args:
         optimizer: Any optimizer.
         until: For each parameter the number of the first update that may move it (0: all may);
-            None for no hold at all.
+            None for no freeze at all.
     """
-    if until is None or not any(jax.tree.leaves(until)):
+    if not freezes(until):
         return optimizer
-    return frozen(optimizer, until)
-
-
-def frozen(
-    optimizer: optax.GradientTransformation, until: PyTree[int]
-) -> optax.GradientTransformation:
-    """`freeze` with a state of the same form whether any parameter is held or none."""
 
     def init(params: PyTree) -> FreezeState:
         return FreezeState(jnp.zeros([], jnp.int32), optimizer.init(params))
@@ -47,11 +48,17 @@ def frozen(
     ) -> tuple[PyTree, optax.OptState]:
         assert isinstance(state, FreezeState)
         updates, inner = optimizer.update(gradients, state.inner, params)
-        allowed = jax.tree.map(
-            lambda first, u: jnp.where(state.updates < first, jnp.zeros_like(u), u) if first else u,
-            until,
-            updates,
-        )
-        return allowed, FreezeState(state.updates + 1, inner)
+
+        def allowed(update: Array | None, first: int) -> Array | None:
+            if update is None or not first:
+                return update
+            return jnp.where(state.updates < first, jnp.zeros_like(update), update)
+
+        held = jax.tree.map(allowed, updates, until, is_leaf=_is_elsewhere)
+        return held, FreezeState(state.updates + 1, inner)
 
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+
+
+def _is_elsewhere(leaf: Any) -> bool:
+    return leaf is None

@@ -1,0 +1,23 @@
+"""An algorithm in the making, which the rules of a run change one after the other."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import optax
+
+from distvi.algorithms.base import ServerRule, WorkerRule
+
+
+class Draft(NamedTuple):
+    """What a rule by name may change.
+
+    Attributes:
+        worker: What workers make of requests so far.
+        server: What servers make of contributions so far.
+        optimizer: From a number of steps for each update of the run to the optimizer that the run
+            was asked for, with its learning rates and freezes stretched over as many steps.
+    """
+
+    worker: WorkerRule
+    server: ServerRule
+    optimizer: Callable[[int], optax.GradientTransformation]

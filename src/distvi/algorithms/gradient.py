@@ -1,0 +1,53 @@
+"""The gradient of the negative ELBO, and an optimizer on the servers: stochastic gradient descent.
+
+References:
+    Robbins and Monro (1951), A stochastic approximation method; Dean et al. (2012), Large scale
+    distributed deep networks, for its form on a parameter server.
+"""
+
+import jax
+import optax
+from jaxtyping import Array
+
+from distvi.algorithms.base import (
+    Batches,
+    Loss,
+    Memory,
+    Params,
+    Part,
+    Scalar,
+    ServerRule,
+    State,
+    Work,
+    WorkerRule,
+    at,
+)
+
+
+def gradient(loss: Loss) -> WorkerRule:
+    """One batch's gradient of the negative ELBO."""
+
+    def work(params: Params, memory: Memory, batches: Batches, key: Array) -> Work:
+        step, x, y, positions = at(batches, 0)
+        noise_key = jax.random.fold_in(key, step)
+        value, gradients = jax.value_and_grad(loss)(params, x, y, positions, noise_key)
+        return Work(gradients, memory, value)
+
+    return WorkerRule(work)
+
+
+def optimize(optimizer: optax.GradientTransformation, *, is_uniform: bool = False) -> ServerRule:
+    """The weighted sum of the payloads is the gradient that an optimizer is handed.
+
+    Args:
+        optimizer: Needs gradients and parameters alone.
+        is_uniform: See `distvi.algorithms.base.ServerRule`; true for every optimizer of optax that
+            is not told which tensor is which.
+    """
+
+    def update(part: Part, state: State, payload: Part, rate: Scalar) -> tuple[Part, State]:
+        updates, state = optimizer.update(payload, state, part)
+        scaled = jax.tree.map(lambda update: rate * update, updates)
+        return optax.apply_updates(part, scaled), state
+
+    return ServerRule(optimizer.init, update, is_uniform=is_uniform)

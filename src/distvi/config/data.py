@@ -1,0 +1,47 @@
+"""The table ``[data]``."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from distvi.system.settings import Settings
+
+
+class DataSettings(Settings):
+    """Which examples to learn from, and which of them to test on."""
+
+    dataset: str = Field(description="Name of a data set, or path of a CSV, Parquet or NPZ table.")
+    data_dir: str | None = Field(
+        default=None, description="Folder that holds, or receives, data files."
+    )
+    target: tuple[str, ...] | None = Field(
+        default=None, description="Target column of a table; may be repeated."
+    )
+    task: Literal["regression", "classification", "count"] | None = Field(
+        default=None, description="What the target is; by default read off its values."
+    )
+    test_fraction: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of the rows held out to test, of data without a test part of their own "
+        "(default: 0.1).",
+    )
+    split_seed: int | None = Field(
+        default=None, ge=0, description="Seed of that choice of rows (default: 0)."
+    )
+    test_indices: str | tuple[int, ...] | None = Field(
+        default=None, description="Rows held out to test: a JSON file with lists of row numbers."
+    )
+    split: int | None = Field(
+        default=None, ge=0, description="Which list, where that file has several."
+    )
+    inputs: Literal["auto", "standardize", "unit", "none"] = Field(
+        default="auto",
+        description="How inputs are scaled; auto: unit for images, standardize for tables.",
+    )
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _one_or_several(cls, target: Any) -> Any:
+        return (target,) if isinstance(target, str) else target

@@ -1,0 +1,222 @@
+"""Between the protocol and the simulated cluster: times from the cluster, numbers from JAX.
+
+An answer is computed when it arrives, or just before, as the next that will, on the parameters that
+its worker was sent. Those of requests that a scheme cancels are never computed, and workers of one
+version share its memory.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from distvi.algorithms.base import Batches, Memory, WorkerRule, answer
+from distvi.algorithms.combine import are_finite
+from distvi.engines.base import Problem, has_memory, read_batches
+from distvi.engines.simulated.cluster import Cluster
+from distvi.parameters import Flat, ParameterVersion, Shards, Store
+from distvi.protocol import (
+    Cancel,
+    Command,
+    Commit,
+    Event,
+    Free,
+    GradientArrived,
+    GradientNonFinite,
+    Left,
+    SendParameters,
+    Stop,
+    TicketId,
+)
+
+
+class Work(NamedTuple):
+    """What a worker was sent: parameters, and which of its requests it is."""
+
+    parameters: ParameterVersion
+    request: int
+
+
+class FlatAnswer(NamedTuple):
+    """An answer with its payload as one vector."""
+
+    neg_elbo: Array
+    payload: Flat
+    memory: Memory
+
+
+class WorkerMemories:
+    """What stays with each worker, where the rule has something to stay.
+
+    Args:
+        rule: Of the workers.
+        shapes: Of the parameters.
+        first: Of each worker; None: it begins anew.
+    """
+
+    def __init__(self, rule: WorkerRule, shapes: Any, first: tuple[Memory | None, ...]) -> None:
+        self.has_any = has_memory(rule, shapes)
+        self.lost = 0
+        self._init = jax.jit(rule.init)
+        self._rule = rule
+        self._now: dict[int, Memory] = {
+            worker: memory for worker, memory in enumerate(first) if memory is not None
+        }
+        self._decided = dict(self._now)
+        self._arrived: dict[TicketId, Memory] = {}
+
+    def now(self, worker: int, params: Any) -> Memory:
+        """With which a worker works on parameters."""
+        if not self.has_any:
+            return self._rule.init(params)
+        if worker not in self._now:
+            self._now[worker] = self._init(params)
+        return self._now[worker]
+
+    def arrived(self, ticket: TicketId, memory: Memory) -> None:
+        """An answer has come: its worker remembers so much from now on."""
+        if self.has_any:
+            self._now[ticket[0]] = self._arrived[ticket] = memory
+
+    def decided(self, ticket: TicketId) -> None:
+        """The answer is in an update, or refused: so much belongs to a checkpoint."""
+        if ticket in self._arrived:
+            self._decided[ticket[0]] = self._arrived.pop(ticket)
+
+    def left(self, worker: int) -> None:
+        """A worker is dead, and its memory with it."""
+        self.lost += worker in self._now
+        self._now.pop(worker, None)
+        self._decided.pop(worker, None)
+        for ticket in [ticket for ticket in self._arrived if ticket[0] == worker]:
+            del self._arrived[ticket]
+
+    def of_all(self, workers: int) -> tuple[Memory | None, ...]:
+        """For a checkpoint."""
+        return tuple(map(self._decided.get, range(workers))) if self.has_any else ()
+
+
+class SimulatedTransport:
+    """A transport: the cluster's times, and the numbers that belong to them.
+
+    Batches and noise of a worker's request depend on how many it was asked for before, and on
+    nothing else; see `distvi.engines.base.batch_indices`.
+
+    Args:
+        problem: What to optimize.
+        rule: What workers make of requests.
+        cluster: The times.
+        store: The parameters.
+        memories: Of the workers.
+        first_request: Of every worker.
+        ahead: Whether the next answer is begun before the present one is waited for, so that the
+            processor does not idle meanwhile. In vain where the scheme cancels it then.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        rule: WorkerRule,
+        cluster: Cluster,
+        store: Store,
+        memories: WorkerMemories,
+        first_request: int,
+        *,
+        ahead: bool,
+    ) -> None:
+        self.cluster, self.store, self.memories = cluster, store, memories
+        self.neg_elbos: list[float] = []
+        """Of each update, the mean over its contributions."""
+        self.end = ""
+        self._problem, self._rule = problem, rule
+        self._ahead = ahead
+        self._next = [first_request] * len(cluster.workers)
+        self._work: dict[TicketId, Work] = {}
+        self._begun: dict[TicketId, FlatAnswer] = {}
+        self._values: dict[TicketId, float] = {}
+        self._answer = jax.jit(make_answer(rule, store.shards))
+
+    def receive(self) -> tuple[float, Event] | None:
+        """The cluster's next event; an answer has been computed when it arrives."""
+        received = self.cluster.receive()
+        if received is None:
+            return None
+        now_s, event = received
+        if isinstance(event, GradientArrived):
+            event = self._arrived(event)
+        elif isinstance(event, Left):
+            for key in [key for key in self._work if key[:2] == (event.worker, event.incarnation)]:
+                self._abandon(key)
+            self.memories.left(event.worker)
+        return now_s, event
+
+    def execute(self, command: Command) -> None:
+        """Move numbers as the command says; then let it take its time."""
+        if isinstance(command, SendParameters):
+            number = self._next[command.worker]
+            key = (command.worker, command.incarnation, command.sequence)
+            self._work[key] = Work(self.store.pull(), number)
+            self._next[command.worker] += 1
+        elif isinstance(command, Commit):
+            self.store.commit(command)
+            keys = [each.ticket.key for each in command.contributions]
+            values = [self._values.pop(key) for key in keys]
+            self.neg_elbos.append(sum(values) / len(values))
+            for key in keys:
+                self.memories.decided(key)
+        elif isinstance(command, Free):
+            self.store.drop(command.ticket)
+            self._values.pop(command.ticket.key, None)
+            self.memories.decided(command.ticket.key)
+        elif isinstance(command, Cancel):
+            self._abandon((command.worker, command.incarnation, command.sequence))
+        elif isinstance(command, Stop):
+            self.end = command.reason
+        self.cluster.execute(command)
+
+    def _abandon(self, key: TicketId) -> None:
+        self._work.pop(key, None)
+        self._begun.pop(key, None)
+
+    def _arrived(self, event: GradientArrived) -> Event:
+        ticket = event.ticket
+        found = self._begin(ticket.key)
+        work = self._work.pop(ticket.key)
+        del self._begun[ticket.key]
+        value = float(found.neg_elbo)
+        # One that is not finite leaves no trace in its worker's memory.
+        if is_good := are_finite(value, [np.asarray(found.payload)]):
+            self.memories.arrived(ticket.key, found.memory)
+        upcoming = self.cluster.upcoming() if self._ahead else None
+        if upcoming is not None:
+            self._begin(upcoming)
+        if not is_good:
+            return GradientNonFinite(ticket)
+        self.store.hold(ticket, found.payload, work.parameters)
+        self._values[ticket.key] = value
+        return event
+
+    def _begin(self, key: TicketId) -> FlatAnswer:
+        """The answer to a request, once; nobody waits for it here."""
+        if key not in self._begun:
+            problem, rule, (parameters, number) = self._problem, self._rule, self._work[key]
+            worker, count = key[0], rule.batches
+            batches = read_batches(
+                problem, number * count, count, worker=worker, workers=len(self.cluster.workers)
+            )
+            params = self.store.shards.layout.unflatten(parameters.flat)
+            memory = self.memories.now(worker, params)
+            self._begun[key] = self._answer(parameters.flat, memory, batches, problem.key)
+        return self._begun[key]
+
+
+def make_answer(rule: WorkerRule, shards: Shards) -> Any:
+    """``answer(flat, memory, batches, key) -> FlatAnswer``."""
+
+    def flat_answer(flat: Flat, memory: Memory, batches: Batches, key: Array) -> FlatAnswer:
+        params = shards.layout.unflatten(flat)
+        found = answer(rule, shards.transmit, params, memory, batches, key)
+        return FlatAnswer(found.neg_elbo, shards.layout.flatten(found.payload), found.memory)
+
+    return flat_answer
