@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import optax
 
-from distvi import optimizers
+from distvi.training import optimizers
 
 
 def refuse() -> None:

@@ -45,11 +45,11 @@ def test_a_run_twice_gives_the_same_bytes(distvi: Distvi, numbers: Path) -> None
         (("--scheme", "ssp", "--scheme-options.bound", "-1"), "ssp: bound is '-1'; it must be"),
         (("--scheme", "sinc"), "no scheme 'sinc' (did you mean 'sync'?)"),
         (("--servers", "100000"), "there are parameters for"),
-        (("--servers", "0"), "servers is 0"),
+        (("--servers", "0"), "--servers is '0': input should be greater than 0"),
         (("--placement", "greedy", "--servers", "99"), "or placement 'ranges'"),
         (("--optimizer", "muon", "--servers", "3"), "whole matrices"),
         (("--cluster", "nowhere.toml"), "cannot read cluster nowhere.toml"),
-        (("--cluster", "broken.toml"), "bandwidth_bytes_per_s.0 is 0"),
+        (("--cluster", "broken.toml"), "'servers.bandwidth_bytes_per_s.0' is 0"),
     ],
 )
 def test_impossible_clusters_are_refused_before_anything_runs(

@@ -166,7 +166,7 @@ def test_the_likelihoods_of_a_task_have_an_order(task: Task) -> None:
 
 def test_every_likelihood_suits_a_task() -> None:
     assert all(kind.suits for kind in LIKELIHOODS.values())
-    with pytest.raises(ValueError, match="unknown likelihood 'gausian' .did you mean 'gaussian'"):
+    with pytest.raises(ValueError, match=r"unknown likelihood 'gausian' .did you mean 'gaussian'"):
         DeepGPSettings(likelihood="gausian")
     with pytest.raises(InputError, match="'bernoulli' is for 2 classes and the data have 3; use"):
         likelihood_named("bernoulli", task="classification", outputs=3, noise_var=0.1)
