@@ -4,7 +4,7 @@ The command line reads these modules for its help, so none of them imports JAX o
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -24,7 +24,7 @@ class EngineSettings(KindSettings):
 
     workers: int | None = Field(default=None, gt=0, description="How many compute gradients.")
 
-    def written_out(self) -> Self:
+    def written_out(self) -> "EngineSettings":
         """With every default that depends on the machine written out; checked against it.
 
         Raises:
@@ -63,7 +63,7 @@ class ParameterServerSettings(EngineSettings):
     journal: bool = Field(default=False, description="Write the protocol's events: journal.jsonl.")
     trace: bool = Field(default=False, description="Write a timeline for Perfetto: trace.json.")
 
-    def written_out(self) -> Self:
+    def written_out(self) -> EngineSettings:
         """See `EngineSettings.written_out`."""
         workers = self.workers or self.default_workers
         settled = {

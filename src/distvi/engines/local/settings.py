@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from distvi.engines.local.environment import cores
-from distvi.engines.settings import ParameterServerSettings
+from distvi.engines.settings import EngineSettings, ParameterServerSettings
 from distvi.errors import InputError
 
 PROCESSES_PER_CORE = 16
@@ -31,7 +31,7 @@ class LocalSettings(ParameterServerSettings):
         default=16, ge=0, description="Processes that died and are replaced, in all."
     )
 
-    def written_out(self) -> Self:
+    def written_out(self) -> EngineSettings:
         """See `distvi.engines.settings.EngineSettings.written_out`."""
         settled = super().written_out()
         if os.name != "posix":

@@ -1,7 +1,7 @@
 """The settings of the engine of JAX devices."""
 
 from collections.abc import Collection
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,7 +22,7 @@ class MeshSettings(EngineSettings):
         description="Keep the training set in the device's memory; auto: on GPU and TPU.",
     )
 
-    def written_out(self) -> Self:
+    def written_out(self) -> EngineSettings:
         """See `distvi.engines.settings.EngineSettings.written_out`."""
         from distvi.engines.mesh.devices import devices  # imports JAX, which settles how many
 

@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from distvi.engines.settings import ParameterServerSettings
+from distvi.engines.settings import EngineSettings, ParameterServerSettings
 from distvi.errors import InputError, nearest
 from distvi.system.settings import Settings, complaint, read_toml
 
@@ -25,7 +25,7 @@ class SimulatedSettings(ParameterServerSettings):
         description="What it costs: compute-bound, network-bound, or a file.",
     )
 
-    def written_out(self) -> Self:
+    def written_out(self) -> EngineSettings:
         """See `distvi.engines.settings.EngineSettings.written_out`."""
         cluster_named(self.cluster)  # or it is refused before anything runs
         cluster = self.cluster if self.cluster in CLUSTERS else str(Path(self.cluster).resolve())
