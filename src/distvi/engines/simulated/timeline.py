@@ -1,12 +1,9 @@
 """What the machines of the simulated cluster did when."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from distvi.engines.simulated.machines import InFlight
 from distvi.engines.trace import Span
-
-if TYPE_CHECKING:
-    from distvi.engines.simulated.cluster import InFlight
 
 
 class Timeline:
@@ -26,7 +23,7 @@ class Timeline:
         self._workers = workers
         self._free_s: dict[tuple[int, int], float] = {}
 
-    def request(self, request: "InFlight", now_s: float) -> None:
+    def request(self, request: InFlight, now_s: float) -> None:
         """A worker's request has ended; what lies after now never happened."""
         number, lane = request.worker.number, request.lane
         if self._workers is not None and number >= self._workers:
@@ -52,7 +49,7 @@ class Timeline:
 
 
 class _NoTimeline(Timeline):
-    def request(self, request: "InFlight", now_s: float) -> None: ...
+    def request(self, request: InFlight, now_s: float) -> None: ...
 
     def left(self, worker: int) -> None: ...
 
