@@ -79,6 +79,6 @@ def wrap(settings: LocalStepsSettings, draft: Draft) -> Draft:
         settings.outer_rate, settings.outer_momentum or None, nesterov=settings.outer_momentum > 0
     )
     return draft._replace(
-        worker=local_steps(steps, draft.optimizer(steps))(draft.worker),
+        worker=local_steps(steps, draft.optimizer(steps * draft.requests_per_update))(draft.worker),
         server=optimize(outer, is_uniform=True),
     )

@@ -44,6 +44,10 @@ class EngineSettings(KindSettings):
         """
         return 1
 
+    def requests_per_update(self, scheme: Scheme) -> float:
+        """That a worker answers, in the mean."""
+        return 1.0
+
 
 class ParameterServerSettings(EngineSettings):
     """Of an engine with workers and parameter servers that the protocol drives."""
@@ -76,3 +80,7 @@ class ParameterServerSettings(EngineSettings):
     def contributions_per_update(self, scheme: Scheme) -> int:
         """See `EngineSettings.contributions_per_update`."""
         return check_liveness(scheme, self.workers or self.default_workers)
+
+    def requests_per_update(self, scheme: Scheme) -> float:
+        """See `EngineSettings.requests_per_update`."""
+        return self.contributions_per_update(scheme) / (self.workers or self.default_workers)

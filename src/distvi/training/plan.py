@@ -1,5 +1,6 @@
 """From a configuration to what a run is made of, with every input checked before anything runs."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,18 +86,18 @@ class Plan:
         key = jax.random.fold_in(run_key(self.config), INIT)
         return jax.jit(self.model.init, compiler_options=_COMPILED_FAST)(key)
 
-    def schedule(self, steps: int = 1) -> optax.Schedule:
-        """Learning rate of every update; or of ``steps`` steps for each of them."""
+    def schedule(self, steps: float = 1.0) -> optax.Schedule:
+        """Learning rate of every update; or of ``steps`` steps for each of them, in the mean."""
         training = self.config.training
         return optimizers.schedule(
             training.schedule,
             training.learning_rate,
-            steps * self.updates,
-            warmup_updates=steps * training.warmup_updates,
+            math.ceil(steps * self.updates),
+            warmup_updates=math.floor(steps * training.warmup_updates),
             final=training.final_rate,
         )
 
-    def optimizer(self, steps: int = 1) -> optax.GradientTransformation:
+    def optimizer(self, steps: float = 1.0) -> optax.GradientTransformation:
         """The optimizer with its schedule and freezes, over ``steps`` steps for each update.
 
         Raises:
@@ -106,7 +107,9 @@ class Plan:
         found = optimizers.build(
             training.optimizer, self.schedule(steps), training.optimizer_options
         )
-        return freeze(found, jax.tree.map(lambda first: steps * first, self._freeze_until))
+        return freeze(
+            found, jax.tree.map(lambda first: math.ceil(steps * first), self._freeze_until)
+        )
 
     @cached_property
     def _freeze_until(self) -> Any:
@@ -127,8 +130,10 @@ class Plan:
             return model.neg_elbo(params, batch, key, n_data)
 
         server = optimize(self.optimizer(), is_uniform=not freezes(self._freeze_until))
-        draft = draft_of(self.rules, Draft(gradient(loss), server, self.optimizer))
-        return Algorithm(self.scheme, draft.worker, draft.server)
+        requests = self.config.engine.requests_per_update(self.scheme)
+        draft = Draft(gradient(loss), server, self.optimizer, requests)
+        made = draft_of(self.rules, draft)
+        return Algorithm(self.scheme, made.worker, made.server)
 
     @cached_property
     def problem(self) -> Problem:
