@@ -8,15 +8,39 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from distvi.aggregation import Scheme, check_liveness
+from distvi.aggregation import Scheme, check_liveness, sync
+from distvi.algorithms.base import Algorithm
+from distvi.algorithms.draft import Draft
+from distvi.algorithms.freeze import freeze, freezes
+from distvi.algorithms.gradient import gradient, optimize
+from distvi.algorithms.registry import draft_of, settings_of
 from distvi.data import Examples, batch_indices
-from distvi.engines import Problem
-from distvi.engines.local import Limits, LocalEngine, Processes, Recipe
+from distvi.engines.base import Built, Problem, Recipe, Start
+from distvi.engines.coordinator.engine import FleetEngine
+from distvi.engines.coordinator.transport import Limits
+from distvi.engines.local.engine import local_engine
+from distvi.engines.local.fleet import Topology
+from distvi.engines.mesh.devices import devices
+from distvi.engines.mesh.engine import MeshEngine
+from distvi.engines.simulated.cluster import Cluster
+from distvi.engines.simulated.engine import SimulatedEngine
+from distvi.engines.simulated.settings import CLUSTERS, ClusterSettings
+from distvi.engines.statistics import traffic_of
+from distvi.parameters import layout_of, make_shards, place
 from distvi.protocol import Rules
 from tests import fault_injection
 
 N = 96
+UPDATES = 50
 LIMITS = Limits()
+
+Settings = dict[str, Any]
+"""Of the problem, for JSON.
+
+``seed``, ``batch_size``, ``updates``; ``optimizer`` and ``rate``; ``freeze_until``; ``rules``: the
+options of each by its name; ``poison``: examples whose ELBO is not a number, every so many;
+``bad_batch``: a batch whose ELBO is not; ``fault``: see `tests.fault_injection`.
+"""
 
 
 def start() -> dict[str, jax.Array]:
@@ -42,56 +66,133 @@ def examples(seed: int) -> Examples:
     return Examples(x, (x @ rng.normal(size=(3, 2)) + 0.3).astype(np.float32))
 
 
-def build(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> tuple[Problem, Any]:
-    """See `distvi.engines.local.Recipe`; for the setting ``fault`` see `tests.fault_injection`."""
+def build(settings: Settings, x: np.ndarray, y: np.ndarray) -> Built:
+    """See `distvi.engines.base.Recipe`."""
 
-    def objective(params, x, y, index, key):
+    def optimizer(steps: int) -> optax.GradientTransformation:
+        plain = getattr(optax, settings.get("optimizer", "adam"))(settings.get("rate", 1e-2))
+        until = settings.get("freeze_until")
+        return freeze(plain, jax.tree.map(lambda first: steps * first, until))
+
+    server = optimize(optimizer(1), is_uniform=not freezes(settings.get("freeze_until")))
+    draft = draft_of(rules_of(settings), Draft(gradient(objective(settings)), server, optimizer))
+    problem = Problem(
+        shapes=jax.eval_shape(start),
+        examples=Examples(x, y),
+        indices=lambda position, count: batch_indices(3, N, position, count),
+        batch_size=settings["batch_size"],
+        key=jax.random.key(settings["seed"]),
+        updates=settings.get("updates", UPDATES),
+        recipe=Recipe("tests.linear:build", settings),
+    )
+    return Built(problem, draft.worker, draft.server, fault_injection.fault_of(settings))
+
+
+def rules_of(settings: Settings) -> dict[str, Any]:
+    """Settings of the rules by name."""
+    rules = settings.get("rules", {})
+    return settings_of(rules, {name: value for own in rules.values() for name, value in own.items()})
+
+
+def objective(settings: Settings) -> Any:
+    """The loss, with what goes wrong in it."""
+
+    def poisoned(params, x, y, index, key):
         value = loss(params, x, y, index, key)
         if "poison" in settings:
             value = jnp.where((index % settings["poison"] == 0).any(), jnp.nan, value)
+        if "bad_batch" in settings:
+            bad = jnp.asarray(settings["bad_batch"], jnp.uint32)
+            value = jnp.where((index == bad).all(), jnp.nan, value)
         if settings.get("fault") == "computing":
             jax.debug.callback(
                 lambda seen: fault_injection.strike(settings) if 5 in seen else None, index
             )
         return value
 
-    fault_injection.prepare(settings)
-    problem = Problem(
-        loss=objective,
-        optimizer=getattr(optax, settings.get("optimizer", "adam"))(settings.get("rate", 1e-2)),
-        examples=Examples(x, y),
-        indices=lambda position, count: batch_indices(3, N, position, count),
-        batch_size=settings["batch_size"],
-        key=jax.random.key(settings["seed"]),
-        freeze_until=settings.get("freeze_until"),
+    return poisoned
+
+
+def made(settings: Settings, scheme: Scheme) -> tuple[Problem, Algorithm]:
+    """The problem in this process, and the algorithm."""
+    rows = examples(settings["seed"])
+    built = build(settings, rows.x, rows.y)
+    return built.problem, Algorithm(scheme, built.worker, built.server)
+
+
+def from_state(engine: Any, **changes: Any) -> Start:
+    """Where another engine goes on from this one, with copies of all that it has."""
+    state = jax.tree.map(np.array, engine.state)
+    found = Start(
+        params=lambda: jax.tree.map(jnp.asarray, state.params),
+        state=jax.tree.map(jnp.asarray, state.opt_state),
+        memories=jax.tree.map(jnp.asarray, state.memories),
+        update=engine.update,
+        counters=engine.counters,
+        time_s=engine.now_s(),
     )
-    return problem, start()
+    return found._replace(**changes)
 
 
-def local(
-    settings: dict[str, Any],
+BEGIN = Start(start)
+
+
+def mesh(settings: Settings, *, start: Start = BEGIN, on: int = 1, **options: Any) -> MeshEngine:
+    """The engine of JAX devices on this problem; options are the engine's."""
+    problem, algorithm = made(settings, sync())
+    options = {"resident": False} | options
+    return MeshEngine(problem, algorithm, start, devices(None)[:1] * on, **options)
+
+
+def simulated(
+    settings: Settings,
     scheme: Scheme,
     workers: int,
     servers: int = 1,
     *,
-    updates: int = 50,
+    placement: str = "ranges",
+    costs: ClusterSettings = CLUSTERS["compute-bound"],
+    nonfinite_limit: int = 20,
+    start: Start = BEGIN,
+) -> SimulatedEngine:
+    """The simulated engine on this problem."""
+    problem, algorithm = made(settings, scheme)
+    check_liveness(scheme, workers)
+    layout = layout_of(problem.shapes)
+    shards = make_shards(layout, place(placement, layout.sizes, servers), algorithm.server)
+    traffic = traffic_of(shards, algorithm)
+    cluster = Cluster(
+        costs,
+        workers,
+        traffic.pulled,
+        problem.batch_size,
+        pushed_bytes=traffic.pushed,
+        batches=algorithm.worker.batches,
+        start_s=start.time_s,
+    )
+    rules = Rules(scheme, updates=problem.updates, nonfinite_limit=nonfinite_limit)
+    return SimulatedEngine(problem, algorithm, rules, cluster, shards, start)
+
+
+def local(
+    settings: Settings,
+    scheme: Scheme,
+    workers: int,
+    servers: int = 1,
+    *,
     placement: str = "ranges",
     limits: Limits = LIMITS,
     worker_timeout_s: float | None = None,
     nonfinite_limit: int = 20,
-    params: Any = None,
+    start: Start = BEGIN,
     cache: Path | None = None,
     pin: bool = True,
-    **options: Any,
-) -> LocalEngine:
+) -> FleetEngine:
     """The local engine on this problem."""
-    rows = examples(settings["seed"])
-    problem, initial = build(settings, rows.x, rows.y)
+    problem, algorithm = made(settings, scheme)
     lot = check_liveness(scheme, workers)
-    processes = Processes(workers, servers, placement, lot, pin=pin, limits=limits, cache=cache)
+    topology = Topology(workers, servers, placement, lot, pin=pin, cache=cache)
     rules = Rules(
-        scheme, updates, worker_timeout_s=worker_timeout_s, nonfinite_limit=nonfinite_limit
+        scheme, problem.updates, worker_timeout_s=worker_timeout_s, nonfinite_limit=nonfinite_limit
     )
-    recipe = Recipe("tests.linear:build", settings)
-    params = initial if params is None else params
-    return LocalEngine(problem, params, rules, recipe, processes, **options)
+    return local_engine(topology, problem, algorithm, rules, limits, start)

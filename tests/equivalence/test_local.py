@@ -15,10 +15,9 @@ from distvi.aggregation import (
     scale_by_staleness,
     sync,
 )
-from distvi.engines.mesh.engine import MeshEngine, devices
 from tests import linear
 
-UPDATES = 50
+UPDATES = linear.UPDATES
 
 pytestmark = pytest.mark.xdist_group("equivalence of processes")  # they share compiled programs
 
@@ -39,13 +38,6 @@ def trained(engine: Any, updates: int = UPDATES) -> tuple[np.ndarray, Any]:
         return values, jax.tree.map(np.array, engine.state)
 
 
-def mesh(settings: dict[str, Any], batch_size: int) -> tuple[np.ndarray, Any]:
-    rows = linear.examples(settings["seed"])
-    problem, params = linear.build(settings | {"batch_size": batch_size}, rows.x, rows.y)
-    engine = MeshEngine(problem, params, devices(None)[:1], last=UPDATES, resident=False)
-    return trained(engine)
-
-
 def assert_close(one: Any, other: Any, rtol: float) -> None:
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
@@ -53,7 +45,7 @@ def assert_close(one: Any, other: Any, rtol: float) -> None:
 
 def test_synchronous_workers_are_plain_training_with_a_larger_batch(settings, cache) -> None:
     values, state = trained(linear.local(settings, sync(), workers=2, servers=2, cache=cache))
-    mesh_values, mesh_state = mesh(settings, 8)
+    mesh_values, mesh_state = trained(linear.mesh(settings | {"batch_size": 8}))
     assert_close(values, mesh_values, 1e-5)
     assert_close(state.params, mesh_state.params, 1e-5)
 
@@ -61,7 +53,7 @@ def test_synchronous_workers_are_plain_training_with_a_larger_batch(settings, ca
 def test_one_asynchronous_worker_is_plain_training(settings, cache) -> None:
     held = settings | {"freeze_until": {"w": 0, "b": 30, "log_sd": 10}}
     values, state = trained(linear.local(held, asynchronous(), workers=1, servers=2, cache=cache))
-    mesh_values, mesh_state = mesh(held, 4)
+    mesh_values, mesh_state = trained(linear.mesh(held))
     assert_close(values, mesh_values, 1e-5)
     assert jax.tree.structure(state) == jax.tree.structure(mesh_state)
     assert_close(state, mesh_state, 1e-5)
@@ -74,12 +66,8 @@ def test_sync_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(settings, cac
     with first:
         first.advance(10)
         first.advance(17)
-        params, opt_state = first.state
-    rest = linear.local(
-        settings, sync(), 2, 3, placement="greedy", cache=cache,
-        params=jax.eval_shape(lambda: params), draw=lambda: params,
-        opt_state=opt_state, update=17, counts=first.counters,
-    )  # fmt: skip
+        start = linear.from_state(first)
+    rest = linear.local(settings, sync(), 2, 3, placement="greedy", cache=cache, start=start)
     assert_close(trained(rest)[1], whole, 1e-6)
     assert rest.examples == whole_engine.examples == UPDATES * 8
 

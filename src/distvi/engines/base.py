@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt32
 
 from distvi.algorithms.base import Batches, Memory, Params, ServerRule, State, WorkerRule
 from distvi.engines.trace import Span
@@ -104,7 +104,7 @@ class Built(NamedTuple):
 
 def batch_indices(
     problem: Problem, first: int, count: int, *, worker: int = 0, workers: int = 1
-) -> Int[np.ndarray, "count batch"]:
+) -> UInt32[np.ndarray, "count batch"]:
     """Which examples some consecutive batches of a worker have: the one rule for all engines.
 
     Batch t of worker w of n begins at ``(t * n + w) * batch_size`` in the run's stream of examples.

@@ -68,7 +68,7 @@ def locality_of(rule: ServerRule, params: PyTree) -> tuple[Locality, str]:
 
     Example:
         >>> import optax
-        >>> from distvi.algorithms import optimize
+        >>> from distvi.algorithms.gradient import optimize
         >>> locality_of(optimize(optax.adam(0.1)), {"w": jnp.zeros((2, 2))})[0].name
         'ELEMENTWISE'
     """
