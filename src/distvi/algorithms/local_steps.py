@@ -23,6 +23,7 @@ from pydantic import Field
 from distvi.algorithms.base import Batches, Memory, Params, Work, WorkerRule
 from distvi.algorithms.draft import Draft
 from distvi.algorithms.gradient import optimize
+from distvi.errors import InputError
 from distvi.system.settings import Settings
 
 
@@ -47,9 +48,19 @@ def local_steps(
     Args:
         steps: How many, H.
         optimizer: Of the worker; its state is a part of the worker's memory.
+
+    Raises:
+        InputError: when it wraps a rule that says how payloads travel: that is not asked at each
+            step.
     """
 
     def wrap(rule: WorkerRule) -> WorkerRule:
+        if rule.wire is not None or rule.feedback is not None:
+            raise InputError(
+                "rule 'local-steps' changes what is sent, so it comes before rules that say how, "
+                "such as 'top-k'; name it first"
+            )
+
         def init(params: Params) -> Memory:
             return rule.init(params), optimizer.init(params)
 
@@ -80,5 +91,7 @@ def wrap(settings: LocalStepsSettings, draft: Draft) -> Draft:
     )
     return draft._replace(
         worker=local_steps(steps, draft.optimizer(steps * draft.requests_per_update))(draft.worker),
-        server=optimize(outer, is_uniform=True),
+        server=optimize(outer, is_uniform=True)._replace(
+            combine=draft.server.combine, keeps=draft.server.keeps
+        ),
     )

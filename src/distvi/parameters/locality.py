@@ -67,7 +67,7 @@ def locality_of(rule: ServerRule, params: PyTree) -> tuple[Locality, str]:
         params: Parameters, or their shapes.
 
     Example:
-        >>> import optax
+        >>> import jax.numpy as jnp, optax
         >>> from distvi.algorithms.gradient import optimize
         >>> locality_of(optimize(optax.adam(0.1)), {"w": jnp.zeros((2, 2))})[0].name
         'ELEMENTWISE'

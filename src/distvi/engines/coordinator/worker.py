@@ -39,7 +39,8 @@ class Worker:
         slots: Where everything lies.
         numbers: Where others read and write.
         built: The problem, the rules, and what may go wrong.
-        memory: Slot of what it remembers from an earlier part of the run; -1: nothing.
+        memory: Slot of what it remembers from an earlier part of the run, which is written before
+            the first request; -1: nothing.
         clock: The machine's.
     """
 
@@ -60,10 +61,7 @@ class Worker:
         self._memory_like = jax.eval_shape(lambda flat: rule.init(layout.unflatten(flat)), flat)
         self._init = jax.jit(lambda flat: rule.init(layout.unflatten(flat)))
         self._memory: Memory = None if slots.has_memory else self._memory_like
-        if memory >= 0:
-            leaves = views(slots.memory, numbers.memories.bytes(memory))
-            tree = jax.tree.structure(self._memory_like)
-            self._memory = tree.unflatten([jnp.asarray(leaf.copy()) for leaf in leaves])
+        self._slot = memory
 
     def batch(self, turn: int) -> WorkerBatch:
         """What a request consumes."""
@@ -96,7 +94,7 @@ class Worker:
         """
         flat = self._numbers.parameters.bytes(request.parameters).view(np.float32)
         if self._memory is None:
-            self._memory = self._init(flat)
+            self._memory = self._begin(flat)
         started_s = self._clock()
         value, arrays, memory = self._compiled(
             flat, self._memory, batch.batches, self._built.problem.key
@@ -114,6 +112,14 @@ class Worker:
                 np.copyto(target, np.asarray(leaf))
         times_s = (received_s, started_s, computed_s, self._clock())
         return Computed(request.request, neg_elbo, is_good, *times_s)
+
+    def _begin(self, flat: np.ndarray) -> Memory:
+        """What it remembers at first; read now, for the slot is written while workers get ready."""
+        if self._slot < 0:
+            return self._init(flat)
+        leaves = views(self._slots.memory, self._numbers.memories.bytes(self._slot))
+        tree = jax.tree.structure(self._memory_like)
+        return tree.unflatten([jnp.asarray(leaf.copy()) for leaf in leaves])
 
     def pushed(self) -> None:
         """An answer has been sent."""
