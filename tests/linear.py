@@ -91,7 +91,9 @@ def build(settings: Settings, x: np.ndarray, y: np.ndarray) -> Built:
 def rules_of(settings: Settings) -> dict[str, Any]:
     """Settings of the rules by name."""
     rules = settings.get("rules", {})
-    return settings_of(rules, {name: value for own in rules.values() for name, value in own.items()})
+    return settings_of(
+        rules, {name: value for own in rules.values() for name, value in own.items()}
+    )
 
 
 def objective(settings: Settings) -> Any:

@@ -1,197 +1,326 @@
 """What every engine promises, on a linear-Gaussian problem that needs no model of the package."""
 
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from distvi.data import Examples, batch_indices
-from distvi.engines import Diverged, Engine, Problem, TrainState
-from distvi.engines.mesh import blocks
-from distvi.engines.mesh import engine as mesh
+from distvi.aggregation import sync
+from distvi.algorithms.base import Delivery
+from distvi.data import Examples
+from distvi.engines.base import Diverged, Engine, Halted, Start, read_batches
 from distvi.engines.mesh.blocks import UPDATES_PER_BLOCK
-from distvi.engines.mesh.engine import MeshEngine, devices, make_step
+from distvi.engines.mesh.devices import devices
+from distvi.engines.mesh.engine import MeshEngine
 from distvi.errors import InputError
+from tests import linear
 
-N, BATCH, LAST = 50, 8, 2 * UPDATES_PER_BLOCK + 7
-BATCH_BYTES = BATCH * 4 * (3 + 1)
+BATCH = 8
+BATCH_BYTES = BATCH * 4 * (3 + 2)
+LAST = 2 * UPDATES_PER_BLOCK + 7
 
-MakeEngine = Callable[..., Engine]
-
-
-@pytest.fixture(params=["streamed", "resident", "short blocks, slow pace"])
-def make_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MakeEngine:
-    if request.param not in ("streamed", "resident"):
-        monkeypatch.setattr(blocks, "BLOCK_BYTES", 7 * BATCH_BYTES)
-        monkeypatch.setattr(mesh, "CALL_S", 0.0)
-
-    def make(problem: Problem, **options: Any) -> Engine:
-        settings = {"params": start(), "last": LAST, "resident": request.param == "resident"}
-        return MeshEngine(problem, on=devices(None)[:1], **(settings | options))
-
-    return make
-
-
-def start() -> dict[str, jax.Array]:
-    return {"w": jnp.zeros(3), "log_sd": jnp.zeros(())}
+RULES: dict[str, dict[str, Any]] = {
+    "gradient": {},
+    "local steps": {"local-steps": {"steps": 3, "outer_momentum": 0.5}},
+    "top-k": {"top-k": {"fraction": 0.3}},
+    "delay compensation": {"delay-compensation": {"strength": 1e-3}},
+    "all": {
+        "local-steps": {"steps": 2},
+        "top-k": {"fraction": 0.3},
+        "delay-compensation": {"strength": 1e-3},
+    },
+}
+WITH_MEMORY = ("local steps", "top-k", "all")
 
 
-def noisy_loss(params, x, y, index, key):
-    noise = jax.random.uniform(key, index.shape) - 0.5
-    f = x @ params["w"] + jnp.exp(params["log_sd"]) * noise
-    return N * ((y[:, 0] - f) ** 2).mean() - params["log_sd"]
+class Kind(NamedTuple):
+    """An engine as this suite makes it, in lockstep.
+
+    Attributes:
+        make: ``make(settings, start=...)``.
+        workers: How many gradients are in an update.
+        updates: Of a run here.
+        cuts: Where one is cut, or a checkpoint is.
+        ends: How it ends where nothing is finite.
+        resumed: Rules with which it is resumed.
+        rules: Rules that it is tried with.
+    """
+
+    make: Callable[..., Engine]
+    workers: int
+    updates: int
+    cuts: tuple[int, ...]
+    ends: tuple[type[Exception], str]
+    resumed: tuple[str, ...] = ("gradient", *WITH_MEMORY)
+    rules: tuple[str, ...] = tuple(RULES)
+
+
+HALTED = (Halted, "20 unusable gradients in a row")
+DIVERGED = (Diverged, "nan at update 1$")
+ON_MESH = (1, LAST, (17, UPDATES_PER_BLOCK), DIVERGED)
+FEWER = {"resumed": ("gradient", "all"), "rules": ("gradient", "all")}
+
+KINDS: dict[str, Kind] = {
+    "mesh": Kind(linear.mesh, *ON_MESH),
+    "mesh, resident": Kind(partial(linear.mesh, resident=True), *ON_MESH, **FEWER),
+    "mesh, short blocks, slow pace": Kind(
+        partial(linear.mesh, call_s=0.0, block_bytes=7 * BATCH_BYTES), *ON_MESH, **FEWER
+    ),
+    "simulated": Kind(
+        partial(linear.simulated, scheme=sync(), workers=3, servers=2), 3, 30, (17,), HALTED
+    ),
+    "local": Kind(
+        partial(linear.local, scheme=sync(), workers=2, servers=2), 2, 12, (5,), HALTED,
+        resumed=("gradient", "local steps", "top-k"),
+    ),
+}  # fmt: skip
+"""The engines: another one is a line here."""
+
+
+def params_for(rules: Callable[[Kind], tuple[str, ...]] | None = None) -> list[Any]:
+    """Names of the engines; with some of their rules."""
+    return [
+        pytest.param(*own, marks=pytest.mark.xdist_group(f"contracts of {name}"))
+        for name, kind in KINDS.items()
+        for own in ([(name,)] if rules is None else [(name, each) for each in rules(kind)])
+    ]
+
+
+every_resumed = pytest.mark.parametrize(
+    ("kind", "rules"), params_for(lambda kind: kind.resumed), indirect=["kind"]
+)
+every_rule = pytest.mark.parametrize(
+    ("kind", "rules"), params_for(lambda kind: kind.rules), indirect=["kind"]
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of compiled programs, for engines with processes."""
+    return tmp_path_factory.mktemp("programs")
+
+
+@pytest.fixture(params=params_for())
+def kind(request: pytest.FixtureRequest, cache: Path) -> Kind:
+    found = KINDS[request.param]
+    if request.param == "local":
+        return found._replace(make=partial(found.make, cache=cache))
+    return found
 
 
 @pytest.fixture
-def problem(seed: int) -> Problem:
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(N, 3)).astype(np.float32)
-    y = (x @ np.array([1.0, -2.0, 0.5], np.float32))[:, None]
-    return Problem(
-        loss=noisy_loss,
-        optimizer=optax.sgd(1e-3, momentum=0.9),
-        examples=Examples(x, y),
-        indices=lambda position, count: batch_indices(3, N, position, count),
-        batch_size=BATCH,
-        key=jax.random.key(seed),
-    )
+def settings(seed: int, kind: Kind) -> dict[str, Any]:
+    return {"seed": seed, "batch_size": BATCH, "updates": kind.updates, "rate": 1e-3}
 
 
 def params_of(engine: Engine) -> dict[str, np.ndarray]:
     return jax.tree.map(np.array, engine.state.params)
 
 
-def test_state_is_a_function_of_the_update_alone(make_engine: MakeEngine, problem: Problem) -> None:
-    with make_engine(problem) as whole, make_engine(problem) as parts:
-        values = whole.advance(LAST)
-        pieces = [parts.advance(until) for until in (1, 2, 9, UPDATES_PER_BLOCK + 9, LAST)]
+def assert_identical(one: Any, other: Any) -> None:
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def is_finite(tree: Any) -> bool:
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
+
+
+def test_state_is_a_function_of_the_update_alone(kind: Kind, settings) -> None:
+    with kind.make(settings) as whole, kind.make(settings) as parts:
+        assert isinstance(whole, Engine)
+        assert whole.deterministic
+        values = whole.advance(kind.updates)
+        pieces = [parts.advance(until) for until in (0, 1, 2, *kind.cuts, kind.updates)]
         np.testing.assert_array_equal(np.concatenate(pieces), values)
-        jax.tree.map(np.testing.assert_array_equal, params_of(parts), params_of(whole))
-    assert whole.update == parts.update == LAST == len(values)
+        assert_identical(params_of(parts), params_of(whole))
+    assert whole.update == parts.update == kind.updates == len(values)
 
 
-def test_the_length_of_blocks_and_calls_makes_no_difference(
-    problem: Problem, monkeypatch: pytest.MonkeyPatch
+def test_is_the_plain_loop(kind: Kind, settings) -> None:
+    updates = min(kind.updates, 20)
+    problem, algorithm = linear.made(
+        settings | {"batch_size": kind.workers * BATCH}, sync()
+    )  # n workers in lockstep are one with n times the batch
+
+    @jax.jit
+    def step(params, state, memory, batches):
+        payload, memory, value = algorithm.worker.work(params, memory, batches, problem.key)
+        params, state = algorithm.server.apply(params, state, [Delivery(payload)], 1.0)
+        return params, state, memory, value
+
+    params, expected = linear.start(), []
+    state, memory = algorithm.server.init(params), algorithm.worker.init(params)
+    for update in range(updates):
+        batches = jax.tree.map(jnp.asarray, read_batches(problem, update, 1))
+        params, state, memory, value = step(params, state, memory, batches)
+        expected.append(value)
+    with kind.make(settings) as engine:
+        values = engine.advance(updates)
+        np.testing.assert_allclose(values, expected, rtol=1e-5)
+        got = params_of(engine)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), got, params)
+
+
+@every_resumed
+def test_goes_on_from_a_state_bit_for_bit(kind: Kind, settings, rules: str) -> None:
+    settings = settings | {"rules": RULES[rules]}
+    starts: list[Start] = []
+    with kind.make(settings) as whole:
+        for at in kind.cuts:
+            whole.advance(at)
+            starts.append(linear.from_state(whole))
+        whole.advance(kind.updates)
+        expected, measured = jax.tree.map(np.array, whole.state), whole.statistics
+    for start in starts:
+        with kind.make(settings, start=start) as resumed:
+            assert resumed.update == start.update
+            assert_identical(resumed.state.params, start.params())
+            resumed.advance(kind.updates)
+            assert_identical(jax.tree.map(np.array, resumed.state), expected)
+            assert resumed.examples == whole.examples
+            for name in ("gradients_used", "staleness", "examples"):
+                assert resumed.statistics[name] == measured[name]
+
+
+@every_rule
+def test_every_rule_gives_finite_parameters_and_counts_add_up(
+    kind: Kind, settings, rules: str
 ) -> None:
+    settings, start = settings | {"rules": RULES[rules]}, linear.start()
+    rule = linear.made(settings, sync())[1].worker
+    updates = min(kind.updates, 10)
+    with kind.make(settings) as engine:
+        values = engine.advance(updates)
+        params, state, memories = jax.tree.map(np.array, engine.state)
+        shown = engine.statistics
+    assert np.isfinite(values).all()
+    assert is_finite((params, state, memories))
+    assert not np.array_equal(params["w"], start["w"])
+    assert engine.examples == shown["examples"] == updates * kind.workers * BATCH * rule.batches
+    assert shown["gradients_used"] == updates * kind.workers
+    assert sum(shown["staleness"]["histogram"].values()) == shown["gradients_used"]
+    if rules not in WITH_MEMORY:
+        assert memories == ()
+        return
+    assert len(memories) == kind.workers
+    like = jax.eval_shape(rule.init, start)
+    for memory in memories:
+        assert jax.tree.structure(memory) == jax.tree.structure(like)
+        assert any(leaf.any() for leaf in jax.tree.leaves(memory))
+
+
+def test_ends_as_its_kind_says_where_nothing_is_finite(kind: Kind, settings) -> None:
+    failure, message = kind.ends
+    with kind.make(settings | {"poison": 1}) as engine, pytest.raises(failure, match=message):
+        engine.advance(kind.updates)
+    if failure is Halted:
+        assert engine.update == 0
+        assert_identical(params_of(engine), jax.tree.map(np.array, linear.start()))
+
+
+def test_stops_between_updates_when_asked(kind: Kind, settings) -> None:
+    def after(updates: int) -> Iterator[bool]:
+        while engine.update < updates:
+            yield False
+        while True:
+            yield True
+
+    with kind.make(settings) as engine:
+        asked = after(3)
+        values = engine.advance(kind.updates, lambda: next(asked))
+        assert 0 < len(values) == engine.update < kind.updates
+        rest = engine.advance(kind.updates)
+        assert len(values) + len(rest) == kind.updates
+    with kind.make(settings) as whole:
+        expected = whole.advance(kind.updates)
+    np.testing.assert_array_equal(np.concatenate([values, rest]), expected)
+
+
+def test_does_not_use_up_what_it_was_given(kind: Kind, settings) -> None:
+    with kind.make(settings) as engine:
+        engine.advance(1)
+        start = linear.from_state(engine)
+        params, state = start.params(), jax.tree.map(jnp.array, start.state)
+        with kind.make(settings, start=start._replace(params=lambda: params, state=state)) as again:
+            again.advance(3)
+        assert_identical(jax.tree.map(np.array, (params, state)), (start.params(), start.state))
+
+
+# Of the mesh alone
+
+
+@pytest.fixture
+def on_mesh(seed: int) -> dict[str, Any]:
+    return {"seed": seed, "batch_size": BATCH, "updates": LAST, "rate": 1e-3}
+
+
+def test_the_length_of_blocks_and_calls_makes_no_difference(on_mesh) -> None:
     found = []
     for updates, call_s in ((64, 9.0), (64, 0.0), (7, 9.0), (1, 0.0)):
-        monkeypatch.setattr(blocks, "BLOCK_BYTES", updates * BATCH_BYTES)
-        monkeypatch.setattr(mesh, "CALL_S", call_s)
-        with MeshEngine(problem, start(), devices(None)[:1], last=LAST) as engine:
+        lengths = {"call_s": call_s, "block_bytes": updates * BATCH_BYTES}
+        with linear.mesh(on_mesh, **lengths) as engine:
             found.append((engine.advance(LAST), params_of(engine)))
     for other in found[1:]:
         jax.tree.map(np.testing.assert_array_equal, other, found[0])
 
 
-def test_no_update_comes_after_the_last(make_engine: MakeEngine, problem: Problem) -> None:
-    with make_engine(problem) as engine, pytest.raises(ValueError, match=f"in a run of {LAST}"):
+def test_no_update_comes_after_the_last(on_mesh) -> None:
+    with linear.mesh(on_mesh) as engine, pytest.raises(ValueError, match=f"in a run of {LAST}"):
         engine.advance(LAST + 1)
 
 
-def test_is_the_plain_loop(make_engine: MakeEngine, problem: Problem) -> None:
-    step = jax.jit(make_step(problem))
-    plain = TrainState(start(), problem.optimizer.init(start()))
-    expected = []
-    for update in range(20):
-        index = problem.indices(update * BATCH, BATCH)
-        x, y = problem.examples.take(index)
-        plain, value = step(plain, problem.key, jnp.uint32(update), x, y, index)
-        expected.append(value)
-    with make_engine(problem) as engine:
-        values = engine.advance(20)
-        np.testing.assert_allclose(values, expected, rtol=1e-5)
-        got = params_of(engine)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), got, dict(plain.params))
-
-
-@pytest.mark.parametrize("at", [17, UPDATES_PER_BLOCK])
-def test_goes_on_from_a_state_bit_for_bit(
-    make_engine: MakeEngine, problem: Problem, at: int
-) -> None:
-    with make_engine(problem) as whole:
-        whole.advance(at)
-        state = jax.tree.map(np.array, whole.state)
-        whole.advance(LAST)
-        expected = params_of(whole)
-    params, opt_state = jax.tree.map(jnp.asarray, state)
-    with make_engine(problem, params=params, opt_state=opt_state, update=at) as resumed:
-        resumed.advance(LAST)
-        jax.tree.map(np.testing.assert_array_equal, params_of(resumed), expected)
-
-
+@pytest.mark.parametrize("resident", [False, True])
 @pytest.mark.parametrize("bad", [0, 5, UPDATES_PER_BLOCK + 3])
-def test_stops_at_the_update_whose_elbo_is_not_finite(
-    make_engine: MakeEngine, problem: Problem, bad: int
-) -> None:
-    bad_batch = jnp.asarray(problem.indices(bad * BATCH, BATCH))
-
-    def loss(params, x, y, index, key):
-        is_bad = (index == bad_batch).all()
-        return jnp.where(is_bad, jnp.nan, noisy_loss(params, x, y, index, key))
-
+def test_stops_at_the_update_whose_elbo_is_not_finite(on_mesh, resident: bool, bad: int) -> None:
+    problem, _ = linear.made(on_mesh, sync())
+    poisoned = on_mesh | {"bad_batch": problem.indices(bad * BATCH, BATCH).tolist()}
     with (
-        make_engine(problem._replace(loss=loss)) as engine,
+        linear.mesh(poisoned, resident=resident) as engine,
         pytest.raises(Diverged, match=f"nan at update {bad + 1}$"),
     ):
         engine.advance(LAST)
 
 
-def test_stops_between_updates_when_asked(make_engine: MakeEngine, problem: Problem) -> None:
-    asked = iter([False] * 3 + [True] * 1000)
-    with make_engine(problem) as engine:
-        values = engine.advance(LAST, lambda: next(asked))
-        assert 0 < len(values) == engine.update < LAST
-        rest = engine.advance(LAST)
-        assert len(values) + len(rest) == LAST
-    with make_engine(problem) as whole:
-        np.testing.assert_array_equal(np.concatenate([values, rest]), whole.advance(LAST))
+class Failing(Examples):
+    """A training set on a disk that goes."""
+
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if threading.current_thread() is not threading.main_thread():
+            raise OSError("the disk is gone")
+        return super().take(indices)
 
 
-def test_does_not_use_up_the_parameters_it_was_given(
-    make_engine: MakeEngine, problem: Problem
-) -> None:
-    with make_engine(problem) as engine:
-        params = engine.state.params
-        again = make_engine(problem, params=params)
-        engine.advance(3)
-    np.testing.assert_array_equal(again.state.params["w"], np.zeros(3))
-
-
-def test_an_error_of_the_data_surfaces_and_the_thread_ends(problem: Problem) -> None:
-    class Failing(Examples):
-        def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            if threading.current_thread() is not threading.main_thread():
-                raise OSError("the disk is gone")
-            return super().take(indices)
-
+def test_an_error_of_the_data_surfaces_and_the_thread_ends(on_mesh) -> None:
+    problem, algorithm = linear.made(on_mesh, sync())
     examples = Failing(problem.examples.x, problem.examples.y)
-    on = devices(None)[:1]
+    failing, on = problem._replace(examples=examples), devices(None)[:1]
     before = threading.active_count()
     with (
-        MeshEngine(problem._replace(examples=examples), start(), on, last=9) as engine,
+        MeshEngine(failing, algorithm, linear.BEGIN, on, resident=False) as engine,
         pytest.raises(OSError, match="the disk is gone"),
     ):
         engine.advance(9)
     assert threading.active_count() == before
 
 
-def test_leaving_early_ends_the_thread(problem: Problem) -> None:
+def test_leaving_early_ends_the_thread(on_mesh) -> None:
     before = threading.active_count()
-    with MeshEngine(problem, start(), devices(None)[:1], last=10**9) as engine:
+    with linear.mesh(on_mesh | {"updates": 10**9}) as engine:
         engine.advance(2)
         assert threading.active_count() > before
     assert threading.active_count() == before
 
 
-def test_a_batch_must_divide_among_the_devices(problem: Problem) -> None:
-    on = devices(None)[:1] * 3
+def test_a_batch_must_divide_among_the_devices(on_mesh) -> None:
     with pytest.raises(InputError, match="choose a multiple of 3"):
-        MeshEngine(problem, start(), on, last=9)
+        linear.mesh(on_mesh, on=3)
 
 
 def test_more_workers_than_devices_are_refused() -> None:

@@ -9,19 +9,20 @@ import jax
 jax.config.update("jax_num_cpu_devices", 4)
 import numpy as np
 from distvi.config.resolve import resolve
+from distvi.engines.base import Start
+from distvi.engines.mesh.devices import devices
 from distvi.engines.mesh.engine import MeshEngine
 from distvi.training.plan import prepare
 
 sets = ["model.hidden_layers=1", "model.width=3", "model.features=8"]
-settings = {"batch_size": 32, "updates": 20, "engine": "mesh"}
-config = resolve("digits", settings=settings, assignments=sets)
-setup = prepare(config)
-assert len(setup.devices) == 4
-params = setup.initial_params()
+settings = {"batch_size": 32, "updates": 20, "engine": "mesh", "workers": 4}
+plan = prepare(resolve("digits", settings=settings, assignments=sets))
+assert len(devices(4)) == 4
 
 def train(workers, resident):
-    on = setup.devices[:workers]
-    with MeshEngine(setup.problem(params), params, on, last=20, resident=resident) as engine:
+    start = Start(plan.initial_params)
+    on = devices(4)[:workers]
+    with MeshEngine(plan.problem, plan.algorithm, start, on, resident=resident) as engine:
         values = engine.advance(20)
         return values, jax.tree.map(np.array, engine.state.params)
 

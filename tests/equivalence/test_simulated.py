@@ -2,35 +2,27 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from distvi.aggregation import (
-    Scheme,
     add,
     asynchronous,
     backup_workers,
-    check_liveness,
     k_sync,
     ssp,
     sync,
 )
-from distvi.data import batch_indices
-from distvi.engines import Halted, Problem
-from distvi.engines.mesh.engine import MeshEngine, devices
-from distvi.engines.simulated.cluster import Cluster
-from distvi.engines.simulated.engine import SimulatedEngine
+from distvi.engines.base import Halted
 from distvi.engines.simulated.settings import CLUSTERS, cluster_of
-from distvi.parameters import PLACEMENTS, layout_of, make_shards, place
-from distvi.protocol import Rules
-from tests.linear import N, examples, loss, start
+from distvi.parameters import PLACEMENTS
+from tests import linear
 
-UPDATES = 50
+UPDATES = linear.UPDATES
 HELD = {"w": 0, "b": 30, "log_sd": 10}  # so that servers are not joined into one
 SLOW = cluster_of(
     {
@@ -42,43 +34,15 @@ SLOW = cluster_of(
 )
 
 
-@pytest.fixture
-def problem(seed: int) -> Callable[..., Problem]:
-    rows = examples(seed)
+simulated = partial(linear.simulated, costs=SLOW)
 
-    def make(batch_size: int, optimizer: Any = None, **changes: Any) -> Problem:
-        made = Problem(
-            loss=loss,
-            optimizer=optimizer or optax.adam(1e-2),
-            examples=rows,
-            indices=lambda position, count: batch_indices(3, N, position, count),
-            batch_size=batch_size,
-            key=jax.random.key(seed),
-        )
-        return made._replace(**changes)
+
+@pytest.fixture
+def problem(seed: int) -> Callable[..., dict[str, Any]]:
+    def make(batch_size: int, **changes: Any) -> dict[str, Any]:
+        return {"seed": seed, "batch_size": batch_size} | changes
 
     return make
-
-
-def simulated(
-    problem: Problem,
-    scheme: Scheme,
-    workers: int,
-    updates: int = UPDATES,
-    *,
-    servers: int = 1,
-    placement: str = "ranges",
-    costs: Any = SLOW,
-    **options: Any,
-) -> SimulatedEngine:
-    layout = layout_of(start())
-    placed = place(placement, [t.stop - t.start for t in layout.tensors], servers)
-    shards = make_shards(layout, placed, problem.optimizer, problem.freeze_until)
-    cluster = Cluster(costs, workers, placed.bytes, problem.batch_size)
-    check_liveness(scheme, workers)
-    rules = Rules(scheme, updates=updates, nonfinite_limit=20)
-    params = options.pop("params", start())
-    return SimulatedEngine(problem, params, rules, cluster, shards, **options)
 
 
 def trained(engine: Any, updates: int = UPDATES) -> tuple[np.ndarray, Any]:
@@ -87,8 +51,8 @@ def trained(engine: Any, updates: int = UPDATES) -> tuple[np.ndarray, Any]:
         return values, jax.tree.map(np.array, engine.state)
 
 
-def mesh(problem: Problem) -> tuple[np.ndarray, Any]:
-    return trained(MeshEngine(problem, start(), devices(None)[:1], last=UPDATES, resident=False))
+def mesh(settings: dict[str, Any]) -> tuple[np.ndarray, Any]:
+    return trained(linear.mesh(settings))
 
 
 def assert_close(one: Any, other: Any, rtol: float) -> None:
@@ -134,15 +98,16 @@ def test_servers_and_placement_change_time_but_no_parameter(problem) -> None:
             assert_close(trained(engine)[1], one, 1e-6)
 
 
-def test_gradients_of_cancelled_orders_are_never_computed(problem, monkeypatch) -> None:
+def test_gradients_of_cancelled_requests_are_never_computed(problem) -> None:
     engine = simulated(problem(4), k_sync(2), workers=4)
-    gradient, computed = engine._laboratory._gradient, []
+    transport, computed = engine._transport, []
+    answer = transport._answer
 
     def counted(*inputs: Any) -> Any:
         computed.append(inputs)
-        return gradient(*inputs)
+        return answer(*inputs)
 
-    monkeypatch.setattr(engine._laboratory, "_gradient", counted)
+    transport._answer = counted
     trained(engine)
     assert len(computed) == engine.counters["pushed"] == 2 * UPDATES < engine.counters["pulled"]
 
@@ -155,9 +120,9 @@ def test_backup_without_backups_is_sync(problem) -> None:
 
 def test_ssp_with_bound_zero_is_lockstep(problem) -> None:
     """All gradients of a round are of one version; with SGD they add up, whatever their order."""
-    sgd = problem(4, optax.sgd(1e-4))
-    _, one = trained(simulated(sgd, ssp(0), workers=3, updates=45), 45)
-    _, other = trained(simulated(sgd, sync(add), workers=3, updates=15), 15)
+    sgd = problem(4, optimizer="sgd", rate=1e-4)
+    _, one = trained(simulated(sgd, ssp(0), workers=3), 45)
+    _, other = trained(simulated(sgd, sync(add), workers=3), 15)
     assert_close(one.params, other.params, 1e-5)
 
 
@@ -178,20 +143,14 @@ def test_sync_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(problem, free
     _, whole = trained(simulated(made, sync(), workers=3, servers=2))
     first = simulated(made, sync(), workers=3, servers=2)
     first.advance(17)
-    params, opt_state = first.state
-    rest = simulated(
-        made, sync(), 3, servers=3, placement="greedy",
-        params=params, opt_state=opt_state, update=17, counts=first.counters,
-    )  # fmt: skip
+    start = linear.from_state(first)
+    rest = simulated(made, sync(), 3, servers=3, placement="greedy", start=start)
     assert_close(trained(rest)[1], whole, 1e-6)
     assert rest.examples == UPDATES * 12
 
 
 def test_gradients_that_are_not_finite_are_refused(problem) -> None:
-    def poisoned(params, x, y, index, key):
-        return jnp.where((index == 5).any(), jnp.nan, loss(params, x, y, index, key))
-
-    engine = simulated(problem(4, loss=poisoned), asynchronous(), workers=3)
+    engine = simulated(problem(4, poison=7), asynchronous(), workers=3)
     values, state = trained(engine)
     assert np.isfinite(values).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
@@ -199,14 +158,11 @@ def test_gradients_that_are_not_finite_are_refused(problem) -> None:
 
 
 def test_a_run_in_which_nothing_is_finite_halts_with_a_good_state(problem) -> None:
-    def poisoned(params, x, y, index, key):
-        return loss(params, x, y, index, key) * jnp.nan
-
-    engine = simulated(problem(4, loss=poisoned), asynchronous(), workers=3)
+    engine = simulated(problem(4, poison=1), asynchronous(), workers=3)
     with engine, pytest.raises(Halted, match="20 unusable gradients in a row"):
         engine.advance(UPDATES)
     assert engine.update == 0
-    assert_close(engine.state.params, start(), 0)
+    assert_close(engine.state.params, linear.start(), 0)
 
 
 def test_a_cluster_without_workers_halts_with_a_good_state(problem) -> None:
