@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from distvi.aggregation import Scheme, asynchronous, backup_workers, ssp, sync
-from distvi.engines import Halted
-from distvi.engines.local import Limits, cores
-from distvi.engines.local.fleet import Fleet
+from distvi.engines.base import Halted
+from distvi.engines.coordinator.transport import Limits
+from distvi.engines.local.environment import cores
 from distvi.protocol import Dismiss, Joined
 from tests import linear
 
@@ -52,13 +52,21 @@ def whole(cache: Path) -> list[Any]:
 def trained(engine: Any, updates: int = UPDATES) -> Any:
     with engine:
         assert len(engine.advance(updates)) == updates
-        assert engine._transport.requests.used <= 2 * len(engine.status.workers)
+        assert engine._transport.requests.used <= 2 * len(engine.status().workers)
         state = jax.tree.map(np.array, engine.state)
-    servers, counts = engine.status.servers, engine.counters
-    transfers = counts["pushed"] + counts["pulled"]
-    assert [server.moved_bytes for server in servers] == [s.bytes * transfers for s in servers]
+    servers, counts = engine.status().servers, engine.counters
+    moved = [
+        counts["pushed"] * pushed + counts["pulled"] * pulled
+        for pushed, pulled in zip(*engine._traffic, strict=True)
+    ]
+    assert [server.moved_bytes for server in servers] == moved
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     return state
+
+
+def save_often(engine: Any) -> None:
+    """After every fourth update of two workers."""
+    engine._transport._servers.most_kept = 8
 
 
 def assert_identical(one: Any, other: Any) -> None:
@@ -114,13 +122,49 @@ def test_a_run_without_workers_halts_with_a_good_state(settings, cache) -> None:
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(engine.state.params))
 
 
+REMEMBERING = {
+    "top-k": {"fraction": 0.3},
+    "local-steps": {"steps": 2},
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault", "lost"),
+    [("top-k", "pushed", 1), ("local-steps", "idle", 1), ("top-k", "writing", 0)],
+)
+def test_a_worker_that_is_killed_begins_its_memory_anew(
+    settings, cache, rule: str, fault: str, lost: int
+) -> None:
+    """What dies before its first answer is delivered had nothing to lose."""
+    struck = settings | {"rules": {rule: REMEMBERING[rule]}}
+    struck |= {} if fault == "idle" else {"fault": fault}
+    engine = linear.local(struck, sync(), workers=2, servers=2, cache=cache)
+    with engine:
+        engine.advance(5)
+        if fault == "idle":
+            os.kill(engine.status().workers[1].process, signal.SIGKILL)
+        engine.advance(12)
+        state = jax.tree.map(np.array, engine.state)
+    assert engine.statistics["restarts"] == 1
+    assert engine.statistics["memories_lost"] == engine.counters["memories_lost"] == lost
+    assert len(state.memories) == 2
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    again = linear.local(
+        settings | {"rules": struck["rules"]},
+        sync(),
+        workers=2,
+        start=linear.Start(linear.start, counters=engine.counters),
+    )
+    assert again.statistics["memories_lost"] == lost  # it goes on counting
+
+
 @pytest.mark.parametrize("when", ["idle", "updating", "saving"])
 def test_a_server_that_is_killed_leaves_no_trace_in_the_parameters(
     settings, cache, whole, when
 ) -> None:
     struck = settings | {"seed": WHOLE} | ({} if when == "idle" else {"fault": when})
     engine = linear.local(struck, sync(), workers=2, servers=2, cache=cache)
-    engine._transport._servers.most_kept = 8  # so that there are saves before and after the fault
+    save_often(engine)  # so that there are saves before and after the fault
     with engine:
         engine.advance(5)
         if when == "idle":
@@ -154,7 +198,7 @@ def test_a_server_that_stays_dead_leaves_the_last_update_complete(
     limits = Limits(max_restarts=0)
     struck = settings | {"seed": WHOLE, "fault": when}
     engine = linear.local(struck, sync(), workers=2, servers=2, limits=limits, cache=cache)
-    engine._transport._servers.most_kept = 8
+    save_often(engine)
     with engine, pytest.raises(Halted, match=r"server \d .*SIGKILL.*max_restarts have been used"):
         engine.advance(UPDATES)
     begin, since = engine._transport.recovery
@@ -174,9 +218,8 @@ def test_others_go_on_while_a_worker_is_stopped(settings, cache, scheme: Scheme)
 
 def test_sync_dismisses_a_stopped_worker_which_joins_again_when_it_wakes(settings, cache) -> None:
     stopped = settings | {"fault": "computing", "signal": "SIGSTOP"}
-    engine = linear.local(
-        stopped, sync(), workers=2, updates=10**6, worker_timeout_s=2.0, cache=cache
-    )
+    stopped |= {"updates": 10**6}
+    engine = linear.local(stopped, sync(), workers=2, worker_timeout_s=2.0, cache=cache)
     came_back: list[Joined] = []
 
     def wake(now_s: float, event: Any, state: Any, commands: tuple[Any, ...]) -> None:
@@ -212,17 +255,16 @@ def test_ssp_goes_on_up_to_its_bound_while_a_worker_is_stopped(settings, cache) 
     assert leads == [4]  # at clock c it may start, and so come to c + 1, while c - 3 is reached
 
 
-def test_who_is_interrupted_waits_for_nobody(
-    settings, cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    statuses, end = list[int](), Fleet.end
-
-    def look_and_end(self: Fleet) -> None:
-        statuses.extend(process.process.wait(10.0) for process in self.processes.values())
-        end(self)
-
-    monkeypatch.setattr(Fleet, "end", look_and_end)
+def test_who_is_interrupted_waits_for_nobody(settings, cache) -> None:
     engine = linear.local(settings, asynchronous(), workers=2, cache=cache)
+    fleet: Any = engine._fleet
+    statuses, end = list[int](), fleet._end
+
+    def look_and_end() -> None:
+        statuses.extend(process.process.wait(10.0) for process in fleet.processes.values())
+        end()
+
+    fleet._end = look_and_end
     with pytest.raises(KeyboardInterrupt), engine:  # noqa: PT012 (where the interruption comes)
         engine.advance(3)
         os.kill(engine.status().workers[0].process, signal.SIGSTOP)  # it does not end by itself
@@ -249,7 +291,7 @@ def test_an_exception_of_a_worker_arrives_in_full(settings, cache) -> None:
     engine = linear.local(raising, asynchronous(), workers=2, cache=cache)
     with engine, pytest.raises(Halted, match=r"worker \d failed with ValueError: this") as raised:
         engine.advance(UPDATES)
-    assert "in half" in str(raised.value)
+    assert "in fault\n" in str(raised.value)  # the traceback leads there
 
 
 def test_gradients_that_are_not_finite_are_refused(settings, cache) -> None:
@@ -312,7 +354,7 @@ ORPHANS = """
 import sys
 from distvi.aggregation import asynchronous
 from tests import linear
-engine = linear.local({"seed": 1, "batch_size": 4}, asynchronous(), workers=2, updates=10**9)
+engine = linear.local({"seed": 1, "batch_size": 4, "updates": 10**9}, asynchronous(), workers=2)
 with engine:
     engine.advance(3)
     now = engine.status()

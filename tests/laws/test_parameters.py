@@ -8,18 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distvi.algorithms.base import Delivery
+from distvi.algorithms.combine import rates
+from distvi.algorithms.freeze import freeze, freezes
+from distvi.algorithms.gradient import optimize
 from distvi.errors import InputError, RunFailed
 from distvi.parameters import (
     PLACEMENTS,
     Locality,
     Shards,
     Store,
-    freeze,
     layout_of,
     locality_of,
     make_shards,
     place,
-    rates,
 )
 from distvi.protocol import Commit, Contribution, Ticket
 from distvi.training import optimizers
@@ -95,8 +97,8 @@ def test_servers_without_parameters_are_refused(name: str, servers: int, message
 
 def shards_of(params, optimizer, name: str, servers: int, until=None) -> Shards:
     layout = layout_of(params)
-    placement = place(name, [t.stop - t.start for t in layout.tensors], servers)
-    return make_shards(layout, placement, optimizer, until)
+    rule = optimize(freeze(optimizer, until), is_uniform=not freezes(until))
+    return make_shards(layout, place(name, layout.sizes, servers), rule)
 
 
 def gradients(seed: int, updates: int):
@@ -121,9 +123,9 @@ def sharded(shards: Shards, seed: int, updates: int):
     store = Store(shards, shards.layout.flatten(tree_of(seed)))
     for version, gradient in enumerate(gradients(seed, updates), start=1):
         ticket = Ticket(0, 0, version, base=version - 1)
-        store.hold(ticket, shards.layout.flatten(gradient))
+        store.hold(ticket, shards.layout.flatten(gradient), store.pull())
         store.commit(Commit(version, (Contribution(ticket),)))
-    return store.params, store.opt_state
+    return store.params, store.state
 
 
 def assert_same(one, other) -> None:
@@ -149,7 +151,9 @@ def test_servers_that_are_joined_make_the_same_updates(name: str, seed: int) -> 
         flat = shards.layout.flatten(tree_of(seed))
         states = shards.init(flat)
         for gradient in gradients(seed, 3):
-            flat, states = jax.jit(shards.apply)(flat, states, shards.layout.flatten(gradient), 0.5)
+            delivery = Delivery(shards.layout.flatten(gradient), 0.5)
+            payload = jax.jit(shards.combine)(flat, states, [delivery, delivery])
+            flat, states = jax.jit(shards.update)(flat, states, payload, 0.5)
         results.append((flat, shards.gather(states)))
     assert_same(*results)
 
@@ -181,19 +185,23 @@ LOCALITIES = {
 SCOPES = {name: locality for locality, names in LOCALITIES.items() for name in names.split()}
 
 
+def looks_at(optimizer, seed: int) -> tuple[Locality, str]:
+    return locality_of(optimize(optimizer), tree_of(seed))
+
+
 @pytest.mark.parametrize("name", SCOPES)
 def test_what_optimizers_look_at(name: str, seed: int) -> None:
-    assert locality_of(optimizers.build(name, 0.1), tree_of(seed))[0] is SCOPES[name]
+    assert looks_at(optimizers.build(name, 0.1), seed)[0] is SCOPES[name]
 
 
 def test_draws_depend_on_the_shape_that_is_drawn(seed: int) -> None:
     noisy = optax.noisy_sgd(0.1, key=jax.random.key(seed))
-    assert locality_of(noisy, tree_of(seed))[0] is Locality.GLOBAL
+    assert looks_at(noisy, seed)[0] is Locality.GLOBAL
 
 
 def test_clipping_looks_at_everything_even_while_it_does_not_clip(seed: int) -> None:
     clipped = optax.chain(optax.clip_by_global_norm(1e9), optax.adam(0.1))
-    assert locality_of(clipped, tree_of(seed)) == (Locality.GLOBAL, "reduce_sum")
+    assert looks_at(clipped, seed) == (Locality.GLOBAL, "reduce_sum")
     with pytest.raises(InputError, match=r"all parameters together .* on 2 servers; use 1 server"):
         shards_of(tree_of(seed), clipped, "ranges", 2)
     for name in PLACEMENTS:
@@ -213,7 +221,7 @@ def test_an_update_is_on_all_servers_or_on_none(seed: int) -> None:
     store = Store(shards, shards.layout.flatten(tree_of(seed)))
     before = store.pull()
     here, absent = Ticket(0, 0, 0, base=0), Ticket(1, 0, 0, base=0)
-    store.hold(here, before.flat)
+    store.hold(here, before.flat, before)
     for command in (
         Commit(1, (Contribution(here), Contribution(absent))),
         Commit(2, (Contribution(here),)),
@@ -251,7 +259,7 @@ def test_a_rate_slows_adam_where_a_scaled_gradient_would_not(seed: int) -> None:
 
     def moved(part: Contribution):
         store = Store(shards, start)
-        store.hold(part.ticket, shards.layout.flatten(tree_of(seed + 1)))
+        store.hold(part.ticket, shards.layout.flatten(tree_of(seed + 1)), store.pull())
         store.commit(Commit(1, (part,)))
         return store.pull().flat - start
 
