@@ -17,7 +17,8 @@ PARAMS = {"layers": [{"w": jnp.arange(6.0).reshape(2, 3)}, {"w": jnp.zeros(())}]
 
 def write(folder: Path, update: int, keep: int = 2) -> Path:
     opt_state = optax.adam(0.1).init(PARAMS)
-    return checkpoints.write(folder, update, PARAMS, opt_state, {"time_s": 1.5}, keep)
+    trees = {"params": PARAMS, "optimizer": opt_state}
+    return checkpoints.write(folder, update, trees, {"time_s": 1.5}, keep)
 
 
 @pytest.mark.parametrize(
@@ -36,12 +37,14 @@ def test_what_is_read_is_what_was_written(
     tmp_path: Path, optimizer: optax.GradientTransformation
 ) -> None:
     opt_state = optimizer.init(PARAMS)
-    path = checkpoints.write(tmp_path, 7, PARAMS, opt_state, {"time_s": 1.5}, 1)
+    trees = {"params": PARAMS, "optimizer": opt_state}
+    path = checkpoints.write(tmp_path, 7, trees, {"time_s": 1.5}, 1)
     read = checkpoints.read(path)
     assert read.update == 7
     assert read.counters["time_s"] == 1.5
-    params = checkpoints.restore(PARAMS, read.params, path)
-    restored = checkpoints.restore(jax.eval_shape(optimizer.init, PARAMS), read.opt_state, path)
+    params = read.restore("params", PARAMS)
+    restored = read.restore("optimizer", jax.eval_shape(optimizer.init, PARAMS))
+    assert read.memories(PARAMS) == ()
     for got, expected in ((params, PARAMS), (restored, opt_state)):
         assert jax.tree.structure(got) == jax.tree.structure(expected)
         assert jax.tree.map(jnp.shape, got) == jax.tree.map(jnp.shape, expected)
@@ -119,7 +122,39 @@ def test_an_incomplete_state_is_refused(tmp_path: Path, change: dict, what: str)
 def test_another_configuration_s_checkpoint_is_refused(tmp_path: Path) -> None:
     read = checkpoints.read(write(tmp_path, 5))
     wider = {"layers": [PARAMS["layers"][0], {"w": jnp.zeros(2)}]}
-    with pytest.raises(InputError, match="'layers/1/w' is float32"):
-        checkpoints.restore(wider, read.params, tmp_path / "x")
-    with pytest.raises(InputError, match="'layers/1/w' differs"):
-        checkpoints.restore({"layers": [PARAMS["layers"][0]]}, read.params, tmp_path / "x")
+    with pytest.raises(InputError, match=r"params.safetensors .*'layers/1/w' is float32"):
+        read.restore("params", wider)
+    with pytest.raises(InputError, match=r"params.safetensors .*'layers/1/w' differs"):
+        read.restore("params", {"layers": [PARAMS["layers"][0]]})
+
+
+def with_memories(folder: Path) -> Path:
+    """Of workers 0 and 2; worker 1 had begun anew."""
+    memory = ((), {"m": PARAMS, "count": jnp.int32(3)})
+    trees = {"params": PARAMS, "optimizer": (), "memories": {"0": memory, "2": memory}}
+    return checkpoints.write(folder, 5, trees, {}, 1)
+
+
+def test_memories_go_back_to_their_workers(tmp_path: Path) -> None:
+    read = checkpoints.read(with_memories(tmp_path))
+    like = ((), {"m": PARAMS, "count": jnp.int32(0)})
+    first, second, third = read.memories(like)
+    assert second is None
+    for memory in (first, third):
+        assert jax.tree.structure(memory) == jax.tree.structure(like)
+        assert memory[1]["count"] == 3
+        jax.tree.map(np.testing.assert_array_equal, memory[1]["m"], PARAMS)
+    with pytest.raises(InputError, match=r"memories.safetensors does not fit"):
+        read.memories(((), {"m": PARAMS}))
+
+
+@pytest.mark.parametrize("harm", ["alter", "delete"])
+def test_damaged_memories_are_refused_by_the_file_s_name(tmp_path: Path, harm: str) -> None:
+    file = with_memories(tmp_path) / "memories.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 0x55
+    file.write_bytes(content)
+    if harm == "delete":
+        file.unlink()
+    with pytest.raises(InputError, match=r"memories\.safetensors"):
+        checkpoints.read(tmp_path / "5")

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
+from distvi.algorithms.freeze import freeze, freezes
 from distvi.errors import InputError
-from distvi.parameters.freeze import freeze
 from distvi.training import optimizers
 
 PARAMS = {"held": jnp.ones(2), "free": jnp.ones(2)}
@@ -72,6 +72,8 @@ def test_no_hold_is_no_wrapper() -> None:
     adam = optax.adam(0.1)
     assert freeze(adam, None) is adam
     assert freeze(adam, {"held": 0, "free": 0}) is adam
+    assert not freezes(None)
+    assert freezes({"held": 1, "free": 0})
 
 
 def test_schedules() -> None:

@@ -1,20 +1,16 @@
-"""What a run is made of: its key, its order of examples, its workers' orders."""
+"""What a run is made of: its key, its order of examples, its workers' requests."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distvi.config.algorithm import AlgorithmSettings
 from distvi.config.resolve import resolve
 from distvi.data import batch_indices, sampling
-from distvi.engines.local import Recipe
-from distvi.engines.local.settings import LocalSettings
-from distvi.engines.settings import ParameterServerSettings
-from distvi.engines.simulated.settings import SimulatedSettings
+from distvi.engines.base import read_batches
+from distvi.errors import InputError
 from distvi.numerics.noise import example_noise
 from distvi.runs.parts import run_key
-from distvi.training.deployment import prepare_deployment
 from distvi.training.plan import prepare
 
 
@@ -28,38 +24,61 @@ def test_the_run_s_key_is_the_same_whatever_kind_jax_prefers(preferred: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("settings", "options", "in_flight"),
+    ("settings", "in_flight"),
     [
-        (LocalSettings(workers=2), {}, 2),
-        (LocalSettings(workers=1), {}, 1),
-        (LocalSettings(workers=2), {"in_flight": 1}, 1),
-        (SimulatedSettings(workers=2), {}, 1),
+        ({"engine": "local", "workers": 2}, 2),
+        ({"engine": "local", "workers": 1}, 1),
+        ({"engine": "local", "workers": 2, "scheme_options": {"in_flight": 1}}, 1),
+        ({"engine": "simulated", "workers": 2}, 1),
     ],
+    ids=str,
 )
-def test_asynchronous_processes_have_their_next_order_while_they_compute(
-    settings: ParameterServerSettings, options: dict[str, int | str], in_flight: int
+def test_asynchronous_processes_have_their_next_request_while_they_compute(
+    settings: dict[str, object], in_flight: int
 ) -> None:
-    algorithm = AlgorithmSettings(scheme="async", scheme_options=options)
-    assert prepare_deployment(settings, algorithm).scheme.pacing.in_flight == in_flight
+    plan = prepare(resolve("digits", settings={"scheme": "async", **settings}))
+    assert plan.scheme.pacing.in_flight == in_flight
 
 
 @pytest.mark.parametrize(("given", "block"), [({}, 1), ({"shuffle_block": 7}, 7)])
 def test_every_process_draws_the_same_blocks(given: dict[str, int], block: int) -> None:
-    setup = prepare(resolve("digits", settings={"engine": "mesh", "seed": 3, **given}))
-    assert setup.config.training.shuffle_block == block
-    train = setup.dataset.train
+    plan = prepare(resolve("digits", settings={"engine": "mesh", "seed": 3, **given}))
+    assert plan.config.training.shuffle_block == block
+    train = plan.dataset.train
     expected = batch_indices(3, len(train), 100, 3000, block)
-    params = setup.shapes
-    np.testing.assert_array_equal(setup.problem(params).indices(100, 3000), expected)
-    recipe = setup.recipe()
-    rebuilt, _ = Recipe(recipe.factory, recipe.settings).build(np.asarray(train.x), train.y)
-    np.testing.assert_array_equal(rebuilt.indices(100, 3000), expected)
+    np.testing.assert_array_equal(plan.problem.indices(100, 3000), expected)
+    rebuilt = plan.recipe.build(np.asarray(train.x), train.y)
+    np.testing.assert_array_equal(rebuilt.problem.indices(100, 3000), expected)
+
+
+def test_every_process_has_the_same_rules() -> None:
+    options = {"rule_options": {"steps": 3, "fraction": 0.1, "strength": 0.5}}
+    rules = ("local-steps", "top-k", "delay-compensation")
+    settings = {"engine": "mesh", "updates": 9, "rules": rules, **options}
+    plan = prepare(resolve("digits", settings=settings))
+    train, own = plan.dataset.train, plan.algorithm
+    rebuilt = plan.recipe.build(np.asarray(train.x), train.y)
+    assert rebuilt.problem.updates == plan.problem.updates == 9
+    assert rebuilt.worker.batches == own.worker.batches == 3
+    params, key = plan.initial_params(), plan.problem.key
+    batches = jax.tree.map(jnp.asarray, read_batches(plan.problem, 0, 3))
+    results = [
+        jax.jit(rule.work)(params, rule.init(params), batches, key)
+        for rule in (own.worker, rebuilt.worker)
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *results)
+
+
+def test_rules_in_an_impossible_order_are_refused_before_anything_is_written() -> None:
+    settings = {"engine": "mesh", "rules": ("top-k", "local-steps")}
+    with pytest.raises(InputError, match=r"'local-steps' .* before .* 'top-k'; name it first"):
+        prepare(resolve("digits", settings=settings))
 
 
 def test_blocks_of_large_data_are_written_to_the_configuration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sampling, "_LARGE_BYTES", 100_000)
-    setup = prepare(resolve("digits", settings={"engine": "mesh"}))
-    row_bytes = setup.dataset.train.x[:1].nbytes
-    assert setup.config.training.shuffle_block == 2**16 // row_bytes
+    plan = prepare(resolve("digits", settings={"engine": "mesh"}))
+    row_bytes = plan.dataset.train.x[:1].nbytes
+    assert plan.config.training.shuffle_block == 2**16 // row_bytes
