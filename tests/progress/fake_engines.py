@@ -8,6 +8,7 @@ import numpy as np
 
 from distvi.config.resolve import resolve
 from distvi.engines import TrainState
+from distvi.engines.base import Devices
 from distvi.engines.status import EngineStatus, ServerStatus, WorkerStatus
 from distvi.engines.trace import Span
 from distvi.system.settings import write_toml
@@ -30,6 +31,7 @@ STATISTICS: dict[str, Any] = {
 class Bare:
     """An engine without processes."""
 
+    deterministic = True
     compile_time_s = waiting_s = 0.0
     update, examples = 612, 2448
     state = TrainState({}, ())
@@ -37,6 +39,7 @@ class Bare:
     def __init__(self) -> None:
         self.counters: dict[str, Any] = {}
         self.statistics = STATISTICS
+        self.devices: Devices = []
 
     def now_s(self) -> float:
         return 0.0

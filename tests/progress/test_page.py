@@ -14,7 +14,7 @@ import pytest
 from distvi import api
 from distvi.dashboard import Dashboard
 from distvi.engines import Engine
-from distvi.engines.local import LocalEngine
+from distvi.engines.coordinator.engine import FleetEngine
 from distvi.progress import Callbacks, Silent
 from tests.progress.fake_engines import METRICS, Bare, Scene, run_folder
 from tests.small_run import MODEL, UPDATES, write_table
@@ -120,11 +120,11 @@ def test_names_are_never_markup(tmp_path: Path, look: Look) -> None:
 class Visits(Silent):
     """Does something after some updates, while the run goes on."""
 
-    def __init__(self, visits: dict[int, Callable[[LocalEngine], None]]) -> None:
+    def __init__(self, visits: dict[int, Callable[[FleetEngine], None]]) -> None:
         self._visits, self.warnings = visits, []
 
     def attached(self, engine: Engine) -> None:
-        assert isinstance(engine, LocalEngine)
+        assert isinstance(engine, FleetEngine)
         self._engine = engine
 
     def reported(self, update: int, neg_elbo: float, training_time_s: float) -> None:

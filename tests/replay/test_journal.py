@@ -84,7 +84,7 @@ def _consequence(command: Command, now_s: float, draw: random.Random) -> tuple[f
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_a_journal_replays_to_identical_commands(name: str, seed: int) -> None:
-    scheme = scheme_named(name, workers=4, settings=SETTINGS.get(name, {}))
+    scheme = scheme_named(name, 4, SETTINGS.get(name, {}))
     rules = Rules(scheme, updates=60, worker_timeout_s=3.0, idle_limit_s=50.0)
     entries, answers, last = run_of(rules, seed, events=400)
     assert last.version > 10

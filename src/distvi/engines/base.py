@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Float, Integer, UInt32
 
 from distvi.algorithms.base import Batches, Memory, Params, ServerRule, State, WorkerRule
 from distvi.engines.trace import Span
@@ -73,7 +73,7 @@ class Problem(NamedTuple):
 
     shapes: Params
     examples: Examples
-    indices: Callable[[int, int], Int[np.ndarray, " count"]]
+    indices: Callable[[int, int], Integer[np.ndarray, " count"]]
     batch_size: int
     key: Array
     updates: int
