@@ -160,6 +160,11 @@ class Memories:
             self._free.give_back(settled[1])
         self.lost += bool(remembered or settled)
 
+    @property
+    def used(self) -> int:
+        """Slots in use."""
+        return self._free.used
+
 
 class Requests:
     """All requests of which a slot is in use.

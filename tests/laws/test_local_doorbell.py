@@ -7,19 +7,16 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
 import pytest
 
-from distvi.engines.coordinator.messages import Abandon, Abandoned, Compute, receive, send
-from distvi.engines.local.doorbell import (
-    Doorbell,
-    PublishedVersions,
-    drain,
-    new_doorbell,
-    notify,
-    published_in,
-)
-from distvi.engines.local.memory import Slots
-from distvi.engines.local.worker import orders_of
+from distvi.engines.coordinator.messages import Abandon, Abandoned, Compute
+from distvi.engines.coordinator.slots import Numbers, PublishedVersions
+from distvi.engines.local.connection import receive, send
+from distvi.engines.local.doorbell import Doorbell, drain, new_doorbell, notify
+from distvi.engines.local.memory import SharedSlots
+from distvi.engines.local.roles import requests_of
+from distvi.testing.fleet import ArraySlots
 
 SERVERS = 2
 
@@ -33,7 +30,7 @@ def doorbell() -> Iterator[Doorbell]:
 
 @pytest.fixture
 def published() -> PublishedVersions:
-    return published_in(Slots(8 * SERVERS))
+    return np.zeros(SERVERS, np.int64)
 
 
 @pytest.fixture
@@ -45,26 +42,32 @@ def ends() -> Iterator[tuple[Connection, Connection]]:
 
 
 def request(number: int, version: int) -> Compute:
-    return Compute(number, version, parameters=3, gradient=4, batch=number)
+    return Compute(number, version, parameters=3, payload=4, memory=-1, turn=number)
 
 
-def test_seals_lie_in_memory_that_processes_share(published: PublishedVersions) -> None:
-    slots = Slots(8 * SERVERS)
-    published_in(slots)[1] = 2**40
-    other = Slots(8 * SERVERS, slots.descriptor)
-    assert published_in(other).tolist() == [0, 2**40]
-    assert published.tolist() == [0, 0]  # memory of its own
+def numbers(published: SharedSlots) -> Numbers:
+    nothing = ArraySlots(0)
+    return Numbers(nothing, nothing, nothing, nothing, published)
 
 
-def test_an_order_is_begun_when_all_servers_have_sealed_its_version(
+def test_published_versions_lie_in_memory_that_processes_share() -> None:
+    slots = SharedSlots(8 * SERVERS)
+    numbers(slots).published_versions[1] = 2**40
+    other = SharedSlots(8 * SERVERS, slots.descriptor)
+    assert numbers(other).published_versions.tolist() == [0, 2**40]
+    new = numbers(SharedSlots(8 * SERVERS))
+    assert new.published_versions.tolist() == [0, 0]  # memory of its own
+
+
+def test_a_request_is_begun_when_all_servers_have_published_its_version(
     ends, doorbell, published
 ) -> None:
     ours, theirs = ends
-    begun = orders_of(theirs, doorbell.read_end, published)
-    for number, published in ((1, [5, 5]), (2, [6, 7])):
-        send(ours, request(number, min(published)))
-        published[:] = published
-        assert next(begun)[0] == request(number, min(published))
+    begun = requests_of(theirs, doorbell.read_end, published)
+    for number, versions in ((1, [5, 5]), (2, [6, 7])):
+        send(ours, request(number, min(versions)))
+        published[:] = versions
+        assert next(begun)[0] == request(number, min(versions))
 
 
 def test_a_worker_that_waits_is_woken_by_the_last_server(
@@ -90,26 +93,26 @@ def test_a_worker_that_waits_is_woken_by_the_last_server(
         return select(selector, timeout)
 
     monkeypatch.setattr(selectors.DefaultSelector, "select", wait)
-    assert next(orders_of(theirs, doorbell.read_end, published))[0] == request(1, 5)
+    assert next(requests_of(theirs, doorbell.read_end, published))[0] == request(1, 5)
     assert not script
 
 
-def test_an_order_that_waits_can_be_abandoned(ends, doorbell, published) -> None:
+def test_a_request_that_waits_can_be_abandoned(ends, doorbell, published) -> None:
     ours, theirs = ends
     published[:] = 5, 4
     for message in (request(1, 5), request(2, 4), Abandon(1)):
         send(ours, message)
-    assert next(orders_of(theirs, doorbell.read_end, published))[0] == request(2, 4)
+    assert next(requests_of(theirs, doorbell.read_end, published))[0] == request(2, 4)
     assert receive(ours) == Abandoned(1)
 
 
-def test_a_bell_that_nobody_hears_holds_nobody_up(ends, doorbell, published) -> None:
+def test_a_doorbell_that_nobody_hears_holds_nobody_up(ends, doorbell, published) -> None:
     """A stopped worker's is rung for ever; it fills, and what it was rung for last is not lost."""
     ours, theirs = ends
     for _ in range(100_000):
         notify([doorbell.write_end])
     send(ours, request(1, 100_000))
     published[:] = 100_000
-    assert next(orders_of(theirs, doorbell.read_end, published))[0] == request(1, 100_000)
+    assert next(requests_of(theirs, doorbell.read_end, published))[0] == request(1, 100_000)
     drain(doorbell.read_end)
-    drain(doorbell.read_end)  # one that does not notify
+    drain(doorbell.read_end)  # one that does not ring
