@@ -20,6 +20,7 @@ from distvi.cli.options import (
     option,
 )
 from distvi.cli.output import Json, print_json
+from distvi.cli.rule_help import print_rules
 from distvi.cli.scheme_help import print_schemes
 from distvi.config.resolve import resolve
 
@@ -35,6 +36,7 @@ def train(
     dashboard: DashboardAddress = False,
     help_model: bool = False,
     help_schemes: bool = False,
+    help_rules: bool = False,
     data: Data = DATA,
     training: Training = TRAINING,
     algorithm: Algorithm = ALGORITHM,
@@ -53,6 +55,7 @@ def train(
         help_model: List the settings of the models, for `--set`, and exit.
         help_schemes: List the schemes and their options, with the numbers for `--workers` if it is
             given, and exit.
+        help_rules: List the rules and their options, and exit.
         data: Which examples.
         training: How the parameters are optimized.
         algorithm: How workers and updates are kept in step.
@@ -63,6 +66,9 @@ def train(
         return
     if help_schemes:
         print_schemes(given(engine).get("workers"))
+        return
+    if help_rules:
+        print_rules()
         return
     settings = given(data, training, algorithm, engine)
     resolved = resolve(dataset, file=config, settings=settings, assignments=set_, spell=option)

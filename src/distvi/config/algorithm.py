@@ -1,4 +1,4 @@
-"""The table ``[algorithm]``: how workers and updates are kept in step."""
+"""The table ``[algorithm]``: how workers and updates are kept in step, and what they do."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from distvi.system.settings import Settings
 
 
 class AlgorithmSettings(Settings):
-    """What becomes of the workers' gradients, in any engine."""
+    """What workers make of batches and servers of contributions, in any engine."""
 
     scheme: str = Field(
         default="sync", description=f"How gradients are collected: {', '.join(SCHEMES)}."
@@ -25,7 +25,8 @@ class AlgorithmSettings(Settings):
         description=f"What else workers and servers do, in this order: {', '.join(RULES)}.",
     )
     rule_options: dict[str, int | float | bool | str] = Field(
-        default={}, description="The rules' own options: --rule-options.steps 20"
+        default={},
+        description="The rules' own options, see --help-rules: --rule-options.steps 20.",
     )
 
     @field_validator("rules", mode="before")

@@ -1,0 +1,48 @@
+"""``distvi train --help-rules``."""
+
+import inspect
+import sys
+from typing import Any
+
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+def print_rules() -> None:
+    """What every rule does, who published it, and a table of its options."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from distvi.algorithms.registry import RULES
+
+    console = Console(markup=False, highlight=False)
+    for name, rule in RULES.items():
+        kind = rule.settings_class  # imports JAX
+        table = Table("--rule-options.", "type", "default", "", box=None, padding=(0, 2, 0, 0))
+        for column in table.columns[:-1]:
+            column.no_wrap = True
+        for option, field in kind.model_fields.items():
+            default = "(required)" if field.is_required() else str(field.default)
+            table.add_row(option, _type(field), default, field.description)
+        console.print(f"--rules {name}: {inspect.getdoc(kind)} {_papers(kind)}".strip())
+        if kind.model_fields:
+            console.print("", table, sep="\n")
+        console.print()
+    console.print("Several rules: --rules NAME for each. Each wraps those before it.")
+
+
+def _type(field: Any) -> str:
+    """A type and its bounds."""
+    name = getattr(field.annotation, "__name__", str(field.annotation))
+    bounds = [
+        f" {sign} {getattr(limit, key)}"
+        for limit in field.metadata
+        for key, sign in _BOUNDS.items()
+        if hasattr(limit, key)
+    ]
+    return name + ",".join(bounds)
+
+
+def _papers(kind: type) -> str:
+    """The references of the rule's module."""
+    _, _, references = (sys.modules[kind.__module__].__doc__ or "").partition("References:")
+    return " ".join(references.split())
