@@ -5,7 +5,7 @@ server the k entries of its part that are largest in magnitude, and keeps the re
 
     p = g + m;   sent = top_k(p);   m = p - sent
 
-Nothing is lost, only late. (A gradient that the scheme refuses has been sent, and is lost as ever.)
+Nothing is lost, only late. (A payload that the scheme refuses has been sent, and is lost as ever.)
 
 References:
     Stich, Cordonnier, Jaggi (2018), Sparsified SGD with memory, algorithm 1; Candela et al. (2019),

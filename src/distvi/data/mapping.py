@@ -35,7 +35,7 @@ _CALL_BYTES = 1 << 30  # no system takes more at once
 class RowFile:
     """Rows of a memory-mapped array, read with system calls instead of through the mapping.
 
-    A page that is to_ask through a mapping becomes resident, and the kernel maps its neighbours
+    A page that is touched through a mapping becomes resident, and the kernel maps its neighbours
     with it: 1000 random rows of 784 bytes in a file of 6 GB left 60 MB resident. Reading them
     takes half of the time and leaves nothing: only the page cache, which the kernel may reclaim,
     holds the file.

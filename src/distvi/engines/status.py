@@ -42,7 +42,7 @@ class ServerStatus:
         updates: That it has made.
         replaced: Times that its process was replaced.
         applying_s: Time in which it worked.
-        moved_bytes: Of gradients pushed to it and parameters pulled from it.
+        moved_bytes: Of payloads pushed to it and parameters pulled from it.
     """
 
     number: int

@@ -61,7 +61,7 @@ class Shard:
 
     @cached_property
     def _ends(self) -> list[tuple[int, int]]:
-        """Where each slice_ lies in the flat vector."""
+        """Where each slice lies in the flat vector."""
         starts = [self.layout.tensors[slice_.tensor].start for slice_ in self.slices]
         return [(at + s.start, at + s.stop) for at, s in zip(starts, self.slices, strict=True)]
 
@@ -139,7 +139,7 @@ class Shards:
     each: tuple[Shard, ...]
 
     def init(self, flat: Flat) -> States:
-        """The state of the optimizer on each server before the first update."""
+        """The state of the rule on each server before the first update."""
         return tuple(shard.rule.init(shard.take(flat)) for shard in self.each)
 
     def combine(self, flat: Flat, states: States, deliveries: Sequence[Delivery]) -> Flat:

@@ -1,6 +1,6 @@
 """The parameter server's control plane: a pure state machine, standard library only.
 
-Begin with ``machine.py`` (what each event does) and ``life.py`` (what may become of a gradient).
+Begin with ``machine.py`` (what each event does) and ``lifecycle.py`` (what may become of a gradient).
 ``distvi.aggregation`` has the schemes; an engine runs the machine with ``drive``.
 """
 

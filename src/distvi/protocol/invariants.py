@@ -13,7 +13,7 @@ def violations(rules: Rules, state: State) -> tuple[str, ...]:
 
     Costs O(members): meant for tests and for debugging an engine, not for every event of a run.
     """
-    checks = (_counts, _orders, _clocks, _waiting, _limits)
+    checks = (_counts, _requests, _clocks, _waiting, _limits)
     return tuple(sentence for check in checks for sentence in check(rules, state))
 
 
@@ -36,7 +36,7 @@ def _counts(rules: Rules, state: State) -> Iterator[str]:
         yield f"at_newest is {state.at_newest}, there are {newest}"
 
 
-def _orders(rules: Rules, state: State) -> Iterator[str]:
+def _requests(rules: Rules, state: State) -> Iterator[str]:
     for number, record in state.members.items():
         who = f"worker {number}"
         if record.worker != number:

@@ -2,7 +2,7 @@
 
 House rules. No clock, randomness, input, output or threads: time is an argument. An event that is
 repeated, late, out of order or about a stranger is answered with ``Ignored`` and changes nothing.
-What may become of a gradient is the table in ``life.py``; what each event does is the table
+What may become of a gradient is the table in ``lifecycle.py``; what each event does is the table
 ``HANDLERS`` below; who may start and when updates are made is the scheme's business. Read this
 file from the top: event, update, start, limits.
 """
@@ -66,7 +66,7 @@ def react(
             _update(txn, lot)
         if txn.outcome is None:
             _start_workers(txn)
-            _watch(txn)
+            _keep_alarm(txn)
     else:
         _after_the_end(txn, event)
     return txn.freeze(), tuple(txn.commands)
@@ -111,7 +111,7 @@ def _arrived(txn: Transaction, event: GradientArrived) -> Lot:
     return (Contribution(ticket),)
 
 
-def _unusable(txn: Transaction, event: GradientNonFinite) -> Lot:
+def _non_finite(txn: Transaction, event: GradientNonFinite) -> Lot:
     record, request = _answered(txn, event, event.ticket)
     if record is None or request is None:
         return ()
@@ -179,7 +179,7 @@ HANDLERS: Mapping[type, Callable[..., Lot]] = {
     Joined: _joined,
     Left: _left,
     GradientArrived: _arrived,
-    GradientNonFinite: _unusable,
+    GradientNonFinite: _non_finite,
     Alarm: _alarm,
     StopRequested: _stop,
 }
@@ -215,7 +215,7 @@ def _update(txn: Transaction, lot: Lot) -> None:
     if rules.scheme.stragglers is Stragglers.CANCEL:
         for record in list(txn.members.values()):
             if record.requests:
-                txn.cancel_orders(record)
+                txn.cancel_requests(record)
     if rules.updates is not None and txn.version >= rules.updates:
         txn.stop(Outcome.DONE, f"{txn.version} updates")
     elif rules.examples is not None and txn.examples >= rules.examples:
@@ -244,14 +244,14 @@ def _start_workers(txn: Transaction) -> None:
 # Limits in time
 
 
-def _watch(txn: Transaction) -> None:
+def _keep_alarm(txn: Transaction) -> None:
     """Keep the alarm no later than the first limit that can be reached."""
     worker_timeout_s, limit_s = txn.rules.worker_timeout_s, txn.rules.idle_limit_s
     if txn.counts[Status.COMPUTING]:
         txn.idle_since_s = None
         if worker_timeout_s is not None:
             # An alarm that is set covers the earlier requests; those of this event fall due later.
-            since_s = _oldest_order_s(txn) if txn.alarm_s is None else txn.now_s
+            since_s = _oldest_request_s(txn) if txn.alarm_s is None else txn.now_s
             _set_alarm(txn, since_s + worker_timeout_s)
     else:
         if txn.idle_since_s is None:
@@ -262,7 +262,7 @@ def _watch(txn: Transaction) -> None:
             _set_alarm(txn, txn.idle_since_s + limit_s)
 
 
-def _oldest_order_s(txn: Transaction) -> float:
+def _oldest_request_s(txn: Transaction) -> float:
     return min(record.requests[0].since_s for record in txn.members.values() if record.requests)
 
 

@@ -166,7 +166,7 @@ class Rules:
         worker_timeout_s: A worker that keeps its parameters for longer is dismissed.
         idle_limit_s: The run fails when no gradient has been in the making for this long: all
             workers are gone, or the scheme lets none of them start.
-        nonfinite_limit: The run fails after this many unusable gradients in a row.
+        nonfinite_limit: The run fails after this many gradients in a row that are not finite.
 
     Raises:
         InputError: A limit is not positive (``idle_limit_s`` may be 0).

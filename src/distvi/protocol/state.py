@@ -18,7 +18,7 @@ class State(NamedTuple):
         version: Updates made so far; the version of the newest parameters.
         now_s: Time of the last event, seconds; never runs backwards.
         members: Workers that are here, by number.
-        waiting: Members with room for another order.
+        waiting: Members with room for another request.
         held: Gradients that arrived and are not decided, by worker.
         clocks: How many members stand at each clock.
         slowest: Lowest of those clocks (the last known one while nobody is here).
@@ -28,7 +28,7 @@ class State(NamedTuple):
         at_newest: Gradients of the newest version that are being computed or held.
         counts: Number of gradients ever requested, by where they stand.
         examples: Examples that updates have used.
-        nonfinite_in_a_row: Unusable gradients since the last usable one.
+        nonfinite_in_a_row: Gradients that were not finite since the last that was.
         alarm_s: When the alarm that is set goes off.
         idle_since_s: Since when no gradient is in the making.
         outcome: How the run ended; ``None`` while it goes on.

@@ -190,7 +190,7 @@ class Transaction:
         if ticket.worker in self.waiting:
             self.to_ask[ticket.worker] = None
 
-    def cancel_orders(self, record: Member) -> None:
+    def cancel_requests(self, record: Member) -> None:
         """Make a worker abandon all that it computes."""
         for request in record.requests:
             self._move(Status.COMPUTING, Cause.OVERTAKEN)

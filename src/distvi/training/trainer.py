@@ -60,7 +60,7 @@ def train(config: RunConfig, out: Path | None = None, progress: Progress | None 
     """Train from the first update to the last.
 
     Args:
-        config: From `distvi.config.run.resolve`.
+        config: From `distvi.config.resolve.resolve`.
         out: The run folder to make; by default the next free ``runs/NAME-0001``.
         progress: Who is told how it goes.
 

@@ -27,7 +27,7 @@ from distvi.protocol import (
 )
 
 _OVERTAKEN = 2  # cancelled requests that a worker has not answered, until it is told of no more
-_TOO_LATE = 5  # gradients of each worker that come too late, between updates, until the run halts
+_TOO_LATE = 5  # answers of each worker that come too late, between updates, until the run halts
 
 
 @dataclass(eq=False, slots=True)
@@ -90,13 +90,13 @@ class Membership:
         self._tell_more(process, member)
 
     def _late(self, process: Process, member: WorkerRecord) -> None:
-        """Gradients that all come too late would be computed in vain for ever."""
+        """Answers that all come too late would be computed in vain for ever."""
         self._too_late += 1
         if self._too_late >= _TOO_LATE * len(self.each):
             raise Halted(
                 f"{self._too_late} gradients in a row came after their worker had been dismissed, "
                 f"the last from {process.name} ({member.dismissal}): gradients take longer than "
-                "that; give the workers more patience"
+                "that; give the workers more time with --worker-timeout-s"
             )
 
     def _rejoin(self, process: Process) -> None:
@@ -115,7 +115,7 @@ class Membership:
             member.is_member = False
 
     def updated(self) -> None:
-        """An update was made: not all gradients come too late, and those on it are begun."""
+        """An update was made: not all answers come too late, and those on it are begun."""
         self._too_late = 0
         for worker in self.requests.at_work:
             if self.each[worker].is_member:
@@ -123,7 +123,7 @@ class Membership:
 
     @property
     def are_computing(self) -> bool:
-        """Whether a gradient is in the making that the protocol waits for."""
+        """Whether an answer is in the making that the protocol waits for."""
         return any(
             member.is_member and not request.decided
             for worker, member in enumerate(self.each)
@@ -139,7 +139,7 @@ class Membership:
     # What they are told
 
     def send(self, command: SendParameters) -> None:
-        """Ask for a gradient."""
+        """Send a request."""
         member = self.each[command.worker]
         request = self.requests.open(command, self.request_size)
         process = self.fleet.processes.get(("worker", command.worker))
@@ -189,7 +189,7 @@ class Membership:
             self._rejoin(process)  # where its answer came while the command waited
 
     def ignored(self, command: Ignored) -> None:
-        """The protocol has no use for a gradient of one that is no member any more."""
+        """The protocol has no use for the answer of one that is no member any more."""
         event = command.event
         gone = (Reason.UNKNOWN_WORKER, Reason.OTHER_INCARNATION)
         if isinstance(event, GradientArrived | GradientNonFinite) and command.reason in gone:

@@ -63,7 +63,7 @@ class Computed(NamedTuple):
 
 
 class Abandoned(NamedTuple):
-    """A request was given up; its slots are not to_ask any more."""
+    """A request was given up; its slots are not touched any more."""
 
     request: int
 

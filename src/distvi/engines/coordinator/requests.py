@@ -2,7 +2,7 @@
 
 A slot is given out again only when nobody can touch it any more. A worker may read and write the
 slots of a request until it has answered or its process is dead, whatever the protocol has decided
-meanwhile: a worker that was stopped and dismissed wakes up in the middle of its gradient.
+meanwhile: a worker that was stopped and dismissed wakes up in the middle of its work.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from distvi.protocol import SendParameters, Ticket, TicketId
 
 @dataclass(slots=True)
 class RequestSlots:
-    """One request for a gradient.
+    """One request for a payload, such as a gradient.
 
     Attributes:
         number: Its number among all requests of the run.
@@ -44,7 +44,7 @@ class RequestSlots:
 
     @property
     def ticket(self) -> Ticket:
-        """The ticket of its gradient."""
+        """The ticket of its payload."""
         command = self.command
         return Ticket(
             command.worker, command.incarnation, command.sequence, command.version, self.size

@@ -2,7 +2,7 @@
 
 A server changes its part in place, in memory of its own; what it knew is gone when it dies. So all
 of them save now and then: the servers' state of one version, whose parameters stay in their
-slot, goes to a slot too. The updates since are a redo log, whose gradients stay in their slots. A
+slot, goes to a slot too. The updates since are a redo log, whose payloads stay in their slots. A
 server that starts begins at the last save and makes the updates of the log again, to the same bits.
 
 References:
@@ -47,7 +47,7 @@ class Pending:
 
 
 class Logged(NamedTuple):
-    """An update since the last save, and the requests whose gradients it was made of."""
+    """An update since the last save, and the requests whose payloads it was made of."""
 
     message: Apply
     requests: list[RequestSlots]
@@ -61,7 +61,7 @@ class Servers:
         count: How many there are.
         fleet: Their processes.
         versions: Slots of the parameters.
-        requests: Gradients.
+        requests: That have slots of payloads.
         tracker: Told what happens when.
         most_kept: Once so many contributions are in the log, the servers save.
         clock: The machine's.

@@ -89,7 +89,7 @@ class StatusTracker:
         self._incident(f"worker {command.worker} was dismissed: {command.reason}")
 
     def sent(self) -> None:
-        """A worker was asked for a gradient."""
+        """A worker was sent a request."""
         self.pulls += 1
         self._moved(self.traffic.pulled)
 
@@ -107,7 +107,7 @@ class StatusTracker:
         self.workers[worker].state = "computing" if has_more else "waiting"
 
     def computed(self, worker: int, request: RequestSlots, message: Computed, newest: int) -> None:
-        """A worker has delivered a gradient."""
+        """A worker has delivered a payload."""
         now = self.workers[worker]
         now.gradients += 1
         self.pushes += 1

@@ -55,7 +55,7 @@ class Limits(NamedTuple):
 
     Attributes:
         start_s: For a process to be ready.
-        worker_timeout_s: For a gradient, an update or a save.
+        worker_timeout_s: For an answer, an update or a save.
         max_restarts: Of processes that died, in the whole run.
     """
 
@@ -76,11 +76,11 @@ class FleetTransport:
         requests: That they have been given.
         request_size: Examples in a request's batches.
         servers: How many there are.
-        most_kept: Once so many gradients are kept for servers that die, the servers save.
+        most_kept: Once so many payloads are kept for servers that die, the servers save.
         tracker: Told what happens when.
         clock: By which workers are judged.
         interrupted: Asked while nothing happens.
-        neg_elbos: Of each update, the mean over its gradients.
+        neg_elbos: Of each update, the mean over its contributions.
         end: Why the protocol has stopped.
     """
 
