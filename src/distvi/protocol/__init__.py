@@ -1,7 +1,7 @@
 """The parameter server's control plane: a pure state machine, standard library only.
 
-Begin with ``machine.py`` (what each event does) and ``lifecycle.py`` (what may become of a gradient).
-``distvi.aggregation`` has the schemes; an engine runs the machine with ``drive``.
+Begin with ``machine.py`` (what each event does) and ``lifecycle.py`` (what may become of a
+gradient). ``distvi.aggregation`` has the schemes; an engine runs the machine with ``drive``.
 """
 
 from distvi.protocol.commands import (
