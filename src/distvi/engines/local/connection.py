@@ -1,7 +1,7 @@
 """How messages travel between processes of one machine: as `marshal` writes plain values.
 
 All processes run the same interpreter, so nothing of them can be misread. JSON took 0.2 ms a round
-more; structs of a library would spare microseconds (docs/decisions/0123-messages.md).
+more; structs of a library would spare microseconds (docs/decisions/0123-libraries.md).
 """
 
 import marshal
