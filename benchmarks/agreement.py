@@ -21,6 +21,7 @@ import distvi
 from benchmarks import problem
 from benchmarks.distvi_step import MODEL
 from benchmarks.step import machine, print_goal
+from distvi.runs.checkpoints import PARAMS
 from distvi.runs.folder import Run
 
 GOAL = 1e-4
@@ -63,7 +64,8 @@ def main() -> None:
         size, out = options.batch_size, Path(folder)
         mesh = train(out / "mesh", "mesh", batch_size=2 * size, workers=1, **both)
         local = train(out / "local", "local", batch_size=size, workers=2, **both)
-        found = differences(mesh.newest_checkpoint().params, local.newest_checkpoint().params)
+        one, other = (run.newest_checkpoint().arrays[PARAMS] for run in (mesh, local))
+        found = differences(one, other)
         for run in (mesh, local):
             error_rate = run.summary["test"]["error_rate"]
             console.print(

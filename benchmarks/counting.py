@@ -8,15 +8,17 @@ example's gradient has been applied; the vectors are the same unless servers dis
 import time
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-import jax.random
 import numpy as np
 import optax
 
+from distvi.algorithms.gradient import gradient, optimize
 from distvi.data import Examples
-from distvi.engines import Problem
+from distvi.engines import Built, Problem, Recipe
 
 EXAMPLES = 1 << 17  # more than a run uses; 1 MiB of parameters, so that copies take their time
+NO_END = 1 << 31  # updates
 
 
 def examples() -> Examples:
@@ -24,8 +26,13 @@ def examples() -> Examples:
     return Examples(np.zeros((EXAMPLES, 1), np.float32), np.zeros((EXAMPLES, 1), np.float32))
 
 
-def build(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> tuple[Problem, Any]:
-    """See `distvi.engines.local.Recipe`.
+def initial_params() -> dict[str, jax.Array]:
+    """Nothing has been applied."""
+    return {"one": jnp.zeros(EXAMPLES), "other": jnp.zeros(EXAMPLES)}
+
+
+def build(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> Built:
+    """See `distvi.engines.Recipe`.
 
     Args:
         settings: ``poison``: every so many examples one has a gradient that is not finite;
@@ -44,12 +51,13 @@ def build(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> tuple[Probl
         return np.arange(position, position + count) % EXAMPLES
 
     problem = Problem(
-        loss=loss,
-        optimizer=optax.sgd(lambda step: 1.0),  # a schedule: it counts its own updates
+        shapes=jax.eval_shape(initial_params),
         examples=Examples(x, y),
         indices=indices,
         batch_size=1,
         key=jax.random.key(0),
+        updates=NO_END,
+        recipe=Recipe(f"{__name__}:{build.__name__}", settings),
     )
-    zeros = jnp.zeros(EXAMPLES)
-    return problem, {"one": zeros, "other": zeros}
+    optimizer = optax.sgd(lambda step: 1.0)  # a schedule: it counts its own updates
+    return Built(problem, gradient(loss), optimize(optimizer, is_uniform=True))

@@ -1,65 +1,48 @@
 """The model on the ``local`` engine: ``python -m benchmarks.distvi_local SCHEME WORKERS SERVERS``.
 
-As elsewhere in `benchmarks.local`, a step is a mini-batch of one worker.
+As elsewhere in `benchmarks.local`, a step is a mini-batch of one worker. The processes of an engine
+are idle between two calls of ``advance``.
 """
 
 import sys
 import time
+from typing import Any
 
 from benchmarks.contender import serve
-from benchmarks.distvi_step import UPDATES, Distvi
+from benchmarks.distvi_step import Distvi
 from benchmarks.profile_local import Account, round_ms
-from distvi import distributed
-from distvi.config.algorithm import AlgorithmSettings
-from distvi.engines import Engine
-from distvi.engines.local import LocalEngine
-from distvi.engines.local.settings import LocalSettings
-from distvi.training.plan import Setup
+from distvi.engines.coordinator.engine import FleetEngine
 
-SETTLING = 4  # updates: as many as there are orders
-
-
-def local_engine(setup: Setup, *, scheme: str, workers: int, servers: int, last: int) -> Engine:
-    """The engine, not yet entered; between two calls of ``advance`` its processes are idle.
-
-    Args:
-        setup: The model, the data and the settings, as for any engine; ``batch_size`` is that of
-            one worker.
-        scheme: sync, async (as it is by default), or async:1 (with so many orders at a time).
-        workers: Pinned to a core each, one thread.
-        servers: Parameter servers.
-        last: Updates of the whole run; more than will be made.
-    """
-    name, _, orders = scheme.partition(":")
-    settings = LocalSettings(workers=workers, servers=servers)
-    options: dict[str, int | str] = {"in_flight": int(orders)} if orders else {}
-    algorithm = AlgorithmSettings(scheme=name, scheme_options=options)
-    params = setup.initial_params()
-    problem, recipe = setup.problem(params), setup.recipe()
-    return distributed.local_engine(
-        distributed.prepare_deployment(settings, algorithm), problem, params, recipe, last=last
-    )
+SETTLING = 4  # updates: as many as there are requests on their way
 
 
 class Local(Distvi):
-    """One engine per batch size, each with processes of its own."""
+    """One engine per batch size, each with processes of its own.
+
+    Args:
+        scheme: sync, async (as it is by default), or async:1 (with so many requests in flight).
+        workers: Pinned to a core each, one thread; the batch size is that of one.
+        servers: Parameter servers.
+    """
 
     def __init__(self, scheme: str, workers: int, servers: int) -> None:
-        super().__init__()
-        self._scheme, self._workers, self._servers = scheme, workers, servers
+        self._scheme, _, in_flight = scheme.partition(":")
+        options: dict[str, Any] = {"in_flight": int(in_flight)} if in_flight else {}
+        self._shape = {"workers": workers, "servers": servers}
+        super().__init__(engine="local", scheme=self._scheme, scheme_options=options, **self._shape)
         self._accounts: dict[int, Account] = {}
 
     def describe(self) -> dict[str, str]:
-        shape = {"workers": str(self._workers), "servers": str(self._servers)}
+        shape = {name: str(number) for name, number in self._shape.items()}
         return super().describe() | {"scheme": self._scheme} | shape
 
     def prepare(self, batch: int) -> None:
         super().prepare(batch)
-        self._accounts[batch] = Account(self._engines[batch])  # the processes are ready now
+        self._accounts[batch] = Account(self._engine(batch))  # the processes are ready now
 
     def run(self, steps: int, batch: int) -> float:
-        engine = self._engines[batch]
-        steps_per_update = self._workers if self._scheme == "sync" else 1
+        engine = self._engine(batch)
+        steps_per_update = self._shape["workers"] if self._scheme == "sync" else 1
         engine.advance(engine.update + SETTLING)  # gradients that were made since the last turn
         with self._accounts.setdefault(batch, Account(engine)).of(steps):
             before = time.perf_counter()
@@ -68,20 +51,15 @@ class Local(Distvi):
 
     def spent(self, batch: int) -> dict[str, dict[str, float]]:
         """Milliseconds of processor time a gradient; in lockstep also what a round consists of."""
-        engine, spent_ms = self._engines[batch], {"processor": self._accounts[batch].spent_ms}
-        assert isinstance(engine, LocalEngine)
+        spent_ms = {"processor": self._accounts[batch].spent_ms}
         if self._scheme == "sync":
-            spent_ms["round"] = round_ms(engine.spans, self._workers)
+            spent_ms["round"] = round_ms(self._engine(batch).spans, self._shape["workers"])
         return spent_ms
 
-    def _engine(self, setup: Setup) -> Engine:
-        return local_engine(
-            setup,
-            scheme=self._scheme,
-            workers=self._workers,
-            servers=self._servers,
-            last=UPDATES,
-        )
+    def _engine(self, batch: int) -> FleetEngine:
+        engine = self._engines[batch]
+        assert isinstance(engine, FleetEngine)
+        return engine
 
 
 if __name__ == "__main__":

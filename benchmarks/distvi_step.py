@@ -16,14 +16,14 @@ import numpy as np
 
 from benchmarks import problem
 from benchmarks.contender import pin, serve
+from distvi.aggregation import scheme_named
 from distvi.config.resolve import resolve
 from distvi.data import Dataset, Examples, Standardization, Task
 from distvi.engines import Engine
-from distvi.engines.mesh.engine import MeshEngine, devices
 from distvi.models import Batch, DeepGP
 from distvi.models.deep_gp import Spectrum
-from distvi.training import optimizers
-from distvi.training.plan import Setup, model_of
+from distvi.runs.parts import model_of
+from distvi.training.plan import Plan
 
 UPDATES = 10_000_000  # more than will be made: the run of an engine has a length
 
@@ -40,9 +40,14 @@ MODEL = {
 
 
 class Distvi:
-    """One engine per batch size; where there is an accelerator, the data set lies in its memory."""
+    """One engine per batch size; where there is an accelerator, the data set lies in its memory.
 
-    def __init__(self) -> None:
+    Args:
+        settings: Of the engine and the algorithm, as of `distvi.train`; by default the mesh.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = {"engine": "mesh", **settings}
         examples = Examples(*problem.synthetic_images())
         self._dataset = Dataset(
             name="synthetic",
@@ -68,12 +73,8 @@ class Distvi:
         return {"jax": jax.__version__, "device": device.device_kind}
 
     def prepare(self, batch: int) -> None:
-        self._engines[batch] = self._stack.enter_context(self._engine(self._setup(batch)))
+        self._engines[batch] = self._stack.enter_context(self._plan(batch).engine())
         self.run(20, batch)
-
-    def _engine(self, setup: Setup) -> Engine:
-        params = setup.initial_params()
-        return MeshEngine(setup.problem(params), params, setup.devices, last=UPDATES)
 
     def run(self, steps: int, batch: int) -> float:
         engine = self._engines[batch]
@@ -95,7 +96,7 @@ class Distvi:
                 )
             }  # fmt: skip
             params[f"layer_{number}"] = layer
-        model = self._setup(len(draws["x"])).model
+        model = self._plan(len(draws["x"])).model
         assert isinstance(model, DeepGP)
         given = GivenDraws(model.inputs, model.outputs, model.likelihood, model.settings, 0, draws)
         index = jnp.arange(len(draws["x"]), dtype=jnp.uint32)
@@ -106,23 +107,26 @@ class Distvi:
         leaves = jax.tree.leaves(gradients)
         return float(value), float(np.sqrt(sum(np.sum(np.square(leaf)) for leaf in leaves)))
 
-    def _setup(self, batch: int) -> Setup:
+    def _plan(self, batch: int) -> Plan:
         settings = {
             "batch_size": batch,
             "learning_rate": problem.LEARNING_RATE,
             "updates": UPDATES,
             "shuffle_block": 1,
             "model": MODEL,
+            **self._settings,
         }
         config = resolve(self._dataset.name, settings=settings)
-        return Setup(
-            config=config,
+        engine, algorithm = config.engine.written_out(), config.algorithm
+        options = {**engine.scheme_defaults(algorithm.scheme), **algorithm.scheme_options}
+        return Plan(
+            config=config.model_copy(update={"engine": engine}),
             dataset=self._dataset,
             standardization=self._standardization,
             model=model_of(config, self._dataset.schema),
-            schedule=optimizers.schedule("constant", problem.LEARNING_RATE, UPDATES),
+            scheme=scheme_named(algorithm.scheme, engine.workers or 1, options),
+            rules={},
             updates=UPDATES,
-            devices=devices(None),
         )
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from distvi.engines.local import LocalEngine
+from distvi.engines.coordinator.engine import FleetEngine
 from distvi.protocol import Dismiss, Entry, State
 
 FAULTS = {
@@ -46,7 +46,7 @@ def draw_faults(rng: random.Random) -> list[Fault]:
 class Strikes:
     """An observer that carries faults out and keeps the journal of a round."""
 
-    engine: LocalEngine
+    engine: FleetEngine
     faults: list[Fault] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     journal: list[tuple[Entry, State, tuple[Any, ...]]] = field(default_factory=list)

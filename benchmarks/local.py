@@ -33,7 +33,7 @@ from benchmarks.step import (
 WORKERS, SERVERS = 2, 1
 
 MESH, ASYNC, SYNC = "distvi, mesh, one core", "distvi, local, async", "distvi, local, sync"
-ONE = "distvi, local, async, 1 order"  # a worker waits for its own update before it goes on
+ONE = "distvi, local, async, 1 in flight"  # a worker waits for its own update before it goes on
 TENSORFLOW = "TensorFlow, parameter server"
 ALONE_ASYNC, ALONE_SYNC = "the work, async, one core", "the work, sync, one core"
 WORK_ASYNC, WORK_SYNC = "the work, async, both cores", "the work, sync, both cores"

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.contender import pin, serve
 from benchmarks.work import Work
-from distvi.engines.local.memory import Slots
+from distvi.engines.local.memory import SharedSlots
 
 
 class Copies(Work):
@@ -18,7 +18,7 @@ class Copies(Work):
 
     def run(self, steps: int, batch: int) -> float:
         back = self._benches[batch].parameters
-        there, own = Slots(back.nbytes).floats(0), np.ones_like(back)
+        there, own = SharedSlots(back.nbytes).bytes(0).view(np.float32), np.ones_like(back)
         copying_s = 0.0
         for _ in range(steps):
             super().run(1, batch)

@@ -33,16 +33,16 @@ from distvi.calibration import (
     conclude,
     prepare_probes,
     probing,
-    size_of,
     write,
 )
 from distvi.config.resolve import resolve
 from distvi.config.run import RunConfig
-from distvi.engines.local import LocalEngine
+from distvi.engines.coordinator.engine import FleetEngine
+from distvi.engines.local.settings import LocalSettings
 from distvi.engines.simulated.settings import ClusterSettings
+from distvi.parameters import layout_of
 from distvi.studies.simulation import Spec, plan_of
-from distvi.training.deployment import AHEAD
-from distvi.training.plan import Setup
+from distvi.training.plan import Plan
 
 WORKERS, SERVERS = (1, 2), (1, 2)
 CALIBRATION_BATCH = 500  # half and twice as many are measured, too
@@ -53,29 +53,31 @@ TRIAL, SETTLING = 12, 4  # gradients, of a first measurement and before each tur
 
 
 class Cell(NamedTuple):
-    """One kind of run; an asynchronous worker may have several orders at a time."""
+    """One kind of run; an asynchronous worker may have several requests in flight."""
 
     scheme: str
-    orders: int
+    in_flight: int
     workers: int
     servers: int
 
     def __str__(self) -> str:
-        return f"{self.scheme}, {self.orders} orders" if self.orders > 1 else self.scheme
+        return f"{self.scheme}, {self.in_flight} in flight" if self.in_flight > 1 else self.scheme
 
     @property
     def table(self) -> dict[str, Any]:
         """The scheme, for `distvi.studies.simulation`."""
-        options = {"in_flight": self.orders} if self.scheme == "async" else {}
+        options = {"in_flight": self.in_flight} if self.scheme == "async" else {}
         return {"name": self.scheme, **options}
 
 
+IN_FLIGHT = LocalSettings(workers=2).scheme_defaults("async")["in_flight"]  # by default
+
 CELLS = [
-    Cell(scheme, orders, workers, servers)
-    for scheme, orders in (("async", AHEAD["async"]), ("async", 1), ("sync", 1))
+    Cell(scheme, in_flight, workers, servers)
+    for scheme, in_flight in (("async", IN_FLIGHT), ("async", 1), ("sync", 1))
     for servers in SERVERS
     for workers in WORKERS
-    if workers > 1 or orders == 1  # what `distvi train` does
+    if workers > 1 or in_flight == 1  # what `distvi train` does
 ]
 
 
@@ -126,9 +128,9 @@ class Lane:
         batch: Examples of a gradient.
     """
 
-    def __init__(self, engine: LocalEngine, cell: Cell, batch: int) -> None:
+    def __init__(self, engine: FleetEngine, cell: Cell, batch: int) -> None:
         self._engine, self._batch = engine, batch
-        self._outstanding = cell.workers * cell.orders  # gradients, when a turn ends
+        self._outstanding = cell.workers * cell.in_flight  # gradients, when a turn ends
         self._gradients_per_update = cell.workers if cell.scheme == "sync" else 1
         self.examples_per_s: list[float] = []
         self._advance(TRIAL)
@@ -149,23 +151,23 @@ class Lane:
         return updates * self._gradients_per_update * self._batch / span_s
 
 
-def measure(setup: Setup, batch: int, rounds: int, probes: Sequence[Probe]) -> list[list[float]]:
+def measure(plan: Plan, batch: int, rounds: int, probes: Sequence[Probe]) -> list[list[float]]:
     """Examples per second of every cell's processes, a number a round.
 
     Args:
-        setup: Model and data.
+        plan: Model and data.
         batch: Examples of a gradient.
         rounds: How often everything has its turn.
         probes: Have their turns in between.
     """
-    params = setup.initial_params()
+    params = plan.initial_params()
     with ExitStack() as stack:
         engines = [
             stack.enter_context(
                 arranged_engine(
-                    setup,
+                    plan,
                     params,
-                    Arrangement(cell.workers, cell.servers, batch, cell.scheme, cell.orders),
+                    Arrangement(cell.workers, cell.servers, batch, cell.scheme, cell.in_flight),
                 )
             )
             for cell in CELLS
@@ -219,14 +221,13 @@ def main() -> None:
     console = Console(width=110)
     console.print("{cpu}, {cores} cores, Python {python}".format(**machine()))
     with configuration() as config:
-        setup = prepare_probes(config)
-        with probing(setup) as probes:
+        plan = prepare_probes(config)
+        with probing(plan) as probes:
             rates = {
-                batch: measure(setup, batch, options.rounds, probes)
-                for batch in options.batch_sizes
+                batch: measure(plan, batch, options.rounds, probes) for batch in options.batch_sizes
             }
-        calibration = conclude(setup, probes)
-    parameters = size_of(setup)
+        calibration = conclude(plan, probes)
+    parameters = layout_of(plan.shapes).size
     missed, record = 0, {"machine": machine(), **calibration.as_json(), "batches": {}}
     for batch, values in rates.items():
         prediction = predict(calibration.cluster, parameters, batch)

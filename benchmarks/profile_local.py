@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from statistics import median
 
 from benchmarks.work import SERVERS, WORKERS
-from distvi.engines import Engine
-from distvi.engines.local import LocalEngine, cores
+from distvi.engines.coordinator.engine import FleetEngine
+from distvi.engines.local.environment import cores
 from distvi.engines.trace import Span
 
 MAIN, IDLE = "the main process", "idle"
@@ -24,8 +24,7 @@ class Account:
         engine: Its workers have a core each, and there are no others.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        assert isinstance(engine, LocalEngine)
+    def __init__(self, engine: FleetEngine) -> None:
         assert len(engine.tracker.workers) <= len(cores()), "a worker without a core"
         self._engine = engine
         self._spent_s: dict[str, float] = defaultdict(float)
@@ -46,11 +45,10 @@ class Account:
         self._steps += steps
 
     def _processes(self) -> dict[int, str]:
-        status = self._engine.tracker
-        workers = {worker.process: WORKERS for worker in status.workers}
-        return (
-            workers | {server.process: SERVERS for server in status.servers} | {os.getpid(): MAIN}
-        )
+        tracker = self._engine.tracker
+        workers = {worker.process: WORKERS for worker in tracker.workers}
+        servers = {server.process: SERVERS for server in tracker.servers}
+        return workers | servers | {os.getpid(): MAIN}
 
     @property
     def spent_ms(self) -> dict[str, float]:

@@ -19,20 +19,23 @@ from typing import Any
 import jax
 import numpy as np
 
-from distvi.config.algorithm import AlgorithmSettings
+from distvi.aggregation import scheme_named
+from distvi.algorithms.base import Algorithm
+from distvi.algorithms.gradient import gradient, optimize
 from distvi.data import Examples, batch_indices
-from distvi.engines import Engine, Problem
-from distvi.engines.mesh.engine import MeshEngine, devices
+from distvi.engines import Built, Engine, Problem, Start
+from distvi.engines.mesh.settings import MeshSettings
+from distvi.engines.registry import ENGINES
+from distvi.engines.settings import EngineSettings
 from distvi.engines.simulated.settings import SimulatedSettings
 from distvi.models import Batch, DeepGPSettings, build_model
-from distvi.training.deployment import prepare_deployment, simulated_engine
-from distvi.training.optimizers import build
+from distvi.training import optimizers
 
 ROWS, INPUTS, CLASSES = 10_000, 784, 10
 _NO_END = 1_000_000
 
 
-def make_problem(batch_size: int) -> tuple[Problem, Any]:
+def make_problem(batch_size: int) -> tuple[Built, Any]:
     """The deep GP of 50 GPs and 500 features on images of noise, and its first parameters."""
     settings = DeepGPSettings(hidden_layers=1, width=50, features=500)
     model = build_model(settings, inputs=INPUTS, outputs=CLASSES, task="classification", seed=0)
@@ -43,15 +46,17 @@ def make_problem(batch_size: int) -> tuple[Problem, Any]:
     def loss(params: Any, x: Any, y: Any, index: Any, key: Any) -> Any:
         return model.neg_elbo(params, Batch(x / np.float32(255), y, index), key, ROWS)
 
+    params = jax.jit(model.init)(jax.random.key(1))
     problem = Problem(
-        loss=loss,
-        optimizer=build("adam", 1e-3),
+        shapes=jax.eval_shape(lambda: params),
         examples=Examples(x, y),
         indices=lambda position, count: batch_indices(0, ROWS, position, count),
         batch_size=batch_size,
         key=jax.random.key(0),
+        updates=_NO_END,
     )
-    return problem, jax.jit(model.init)(jax.random.key(1))
+    server = optimize(optimizers.build("adam", 1e-3), is_uniform=True)
+    return Built(problem, gradient(loss), server), params
 
 
 class Lane:
@@ -80,15 +85,22 @@ class Lane:
         self.processor_s.append(time.process_time() - begin_processor_s)
 
 
-def make_lanes(problem: Problem, params: Any, workers: int) -> dict[str, Lane]:
+def make_lanes(built: Built, params: Any, workers: int) -> dict[str, Lane]:
     """Plain training, and each scheme on a simulated cluster."""
-    mesh = MeshEngine(problem, params, devices(None)[:1], last=_NO_END, resident=False)
-    lanes = {"mesh": Lane(mesh, workers)}
+
+    def engine(settings: EngineSettings, scheme: str) -> Engine:
+        settings = settings.written_out()
+        algorithm = Algorithm(
+            scheme_named(scheme, settings.workers or 1), built.worker, built.server
+        )
+        build = ENGINES[settings.kind].build
+        return build(settings, built.problem, algorithm, Start(lambda: params))
+
+    mesh = MeshSettings(workers=1, data_on_device="never")
+    lanes = {"mesh": Lane(engine(mesh, "sync"), workers)}
     for scheme, updates in (("sync", 1), ("async", workers)):
-        settings = SimulatedSettings(workers=workers, servers=2)
-        deployment = prepare_deployment(settings, AlgorithmSettings(scheme=scheme))
-        engine = simulated_engine(deployment, problem, params, last=_NO_END, seed=0)
-        lanes[scheme] = Lane(engine, updates)
+        simulated = SimulatedSettings(workers=workers, servers=2)
+        lanes[scheme] = Lane(engine(simulated, scheme), updates)
     return lanes
 
 
@@ -99,8 +111,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--workers", type=int, default=16)
     options = parser.parse_args()
-    problem, params = make_problem(options.batch_size)
-    lanes = make_lanes(problem, params, options.workers)
+    lanes = make_lanes(*make_problem(options.batch_size), options.workers)
     with ExitStack() as stack:
         for lane in lanes.values():
             stack.enter_context(lane.engine)

@@ -31,8 +31,12 @@ from rich.table import Table
 from benchmarks import counting
 from benchmarks.faults import FAULTS, Strikes, draw_faults
 from distvi.aggregation import SCHEMES, check_liveness, scheme_named
-from distvi.engines import Halted, TrainState
-from distvi.engines.local import Limits, LocalEngine, Processes, Recipe
+from distvi.algorithms.base import Algorithm
+from distvi.engines import Halted, Start, TrainState
+from distvi.engines.coordinator.engine import FleetEngine
+from distvi.engines.coordinator.transport import Limits
+from distvi.engines.local.engine import local_engine
+from distvi.engines.local.fleet import Topology
 from distvi.protocol import (
     Commit,
     Rules,
@@ -74,7 +78,7 @@ class Ended(NamedTuple):
 
     state: TrainState
     update: int
-    counts: dict[str, Any]
+    counters: dict[str, Any]
 
 
 class Course(NamedTuple):
@@ -90,7 +94,7 @@ class Course(NamedTuple):
 
 def make_engine(
     number: int, seed: int, cache: Path, before: Ended | None
-) -> tuple[LocalEngine, Course]:
+) -> tuple[FleetEngine, Course]:
     """The engine of some number, perhaps one that goes on where another has ended."""
     rng = random.Random(f"engine {seed} {number}")
     workers, servers = rng.randint(1, 3), rng.randint(1, 2)
@@ -100,16 +104,15 @@ def make_engine(
     rules = Rules(scheme, worker_timeout_s=PATIENCE_S, nonfinite_limit=MANY)
     limits = Limits(ROUND_LIMIT_S, PATIENCE_S, max_restarts=1 if may_halt else MANY)
     lot = check_liveness(scheme, workers)
-    processes = Processes(workers, servers, lot=lot, limits=limits, cache=cache, pin=False)
-    settings = {"poison": 17, "batch_s": 0.004}
+    topology = Topology(workers, servers, contributions=lot, pin=False, cache=cache)
     rows = counting.examples()
-    problem, params = counting.build(settings, rows.x, rows.y)
-    recipe = Recipe("benchmarks.counting:build", settings)
-    options: dict[str, Any] = {}
+    built = counting.build({"poison": 17, "batch_s": 0.004}, rows.x, rows.y)
+    start, params = Start(counting.initial_params), counting.initial_params()
     if before is not None:
-        params, opt_state = before.state
-        options = {"opt_state": opt_state, "update": before.update, "counts": before.counts}
-    engine = LocalEngine(problem, params, rules, recipe, processes, **options)
+        params, opt_state, memories = before.state
+        start = Start(lambda: params, opt_state, memories, before.update, before.counters)
+    algorithm = Algorithm(scheme, built.worker, built.server)
+    engine = local_engine(topology, built.problem, algorithm, rules, limits, start)
     counts = np.array(params["one"])
     return engine, Course(rules, workers, servers, may_halt, counts)
 
@@ -124,7 +127,7 @@ def check(is_kept: bool, promise: str) -> None:
         raise Broken(promise)
 
 
-def check_round(engine: LocalEngine, course: Course, strikes: Strikes, start: State) -> None:
+def check_round(engine: FleetEngine, course: Course, strikes: Strikes, start: State) -> None:
     """That a round's decisions can be repeated."""
     lines = [write_line(entry) for entry, _, _ in strikes.journal]
     again = replay(course.rules, start, map(read_line, lines))
@@ -133,9 +136,9 @@ def check_round(engine: LocalEngine, course: Course, strikes: Strikes, start: St
     check(not violations(course.rules, engine._state), "the protocol's state is sound")
 
 
-def check_numbers(engine: LocalEngine, course: Course, commits: list[Commit]) -> None:
+def check_numbers(engine: FleetEngine, course: Course, commits: list[Commit]) -> None:
     """That every committed gradient has been applied, once, on every server."""
-    params, opt_state = engine.state
+    params, opt_state, _ = engine.state
     one, other = (np.array(params[name]) for name in ("one", "other"))
     applied = [commit for commit in commits if commit.version <= engine.update]
     tickets = [part.ticket for commit in applied for part in commit.contributions]
@@ -152,23 +155,23 @@ def check_numbers(engine: LocalEngine, course: Course, commits: list[Commit]) ->
     check(int(count) == engine.update, f"the optimizer counts {count} of {engine.update} updates")
 
 
-def check_slots(engine: LocalEngine) -> None:
+def check_slots(engine: FleetEngine) -> None:
     """That no slot is lost."""
     transport = engine._transport
     if transport._events:
         return
     held = sum(map(len, engine._state.held.values()))
     workers, versions = range(len(transport.members)), transport.versions
-    to_ask = [order for n in workers for order in transport.requests.unanswered(n)]
-    used, known = transport.requests.used, held + len(to_ask)
+    touched = [request for n in workers for request in transport.requests.unanswered(n)]
+    used, known = transport.requests.used, held + len(touched)
     check(used == known, f"{used} slots of gradients in use, {known} known of")
     saved, _ = transport.recovery
-    read = {order.parameters for order in to_ask} | {versions.slot, saved.parameters}
+    read = {request.parameters for request in touched} | {versions.slot, saved.parameters}
     check(versions.used == len(read), f"{versions.used} slots of parameters in use, {read} read")
 
 
 @contextmanager
-def time_limit(engine: LocalEngine) -> Iterator[None]:
+def time_limit(engine: FleetEngine) -> Iterator[None]:
     """No round may take longer; says who is waited for."""
 
     def too_late(signum: int, frame: Any) -> None:
@@ -189,7 +192,7 @@ def time_limit(engine: LocalEngine) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def one_round(engine: LocalEngine, strikes: Strikes, rng: random.Random, *, is_last: bool) -> None:
+def one_round(engine: FleetEngine, strikes: Strikes, rng: random.Random, *, is_last: bool) -> None:
     """Train while faults strike, and in the last round until all processes are there again."""
 
     def all_are_there() -> bool:
@@ -251,13 +254,13 @@ class Tally:
 
 
 def left_over() -> dict[str, int]:
-    """What an engine could leave behind in this process or its processes."""
+    """What an engine could leave behind in this process or its children."""
     gc.collect()
     tasks = Path("/proc/self/task").iterdir()
-    processes = [process for task in tasks for process in (task / "processes").read_text().split()]
+    children = [child for task in tasks for child in (task / "children").read_text().split()]
     maps = Path("/proc/self/maps").read_text()
     return {
-        "process processes": len(processes),
+        "child processes": len(children),
         "descriptors": len(list(Path("/proc/self/fd").iterdir())),
         "mapped shared memory": maps.count("memfd:distvi"),
         "files in /dev/shm": len(list(Path("/dev/shm").glob("*distvi*"))),
@@ -271,7 +274,7 @@ def resident_mib() -> float:
 
 
 def soak_engine(
-    engine: LocalEngine, course: Course, row: Counter[str], where: str, rng: random.Random
+    engine: FleetEngine, course: Course, row: Counter[str], where: str, rng: random.Random
 ) -> int:
     """Rounds of one engine; how many, which is fewer where it halts as it may."""
     strikes = Strikes(engine)
@@ -292,7 +295,7 @@ def soak_engine(
             for *_, commands in strikes.journal:
                 commits += [each for each in commands if isinstance(each, Commit)]
             if halted:
-                check(course.may_halt and "max_restarts have been used" in halted, halted)
+                check(course.may_halt and "restarts have been used" in halted, halted)
                 check_numbers(engine, course, commits)
                 row["halted"] += 1
                 break
@@ -303,11 +306,11 @@ def soak_engine(
             took_s = time.perf_counter() - began_s
             print(f"{where}, round {rounds}: {took_s:.1f} s", file=sys.stderr, flush=True)
     row.update(strikes.done, rounds=rounds, updates=engine.update - first)
-    row.update(gradients=engine._record.used - used, replaced=engine._transport.replaced)
+    row.update(gradients=engine._record.used - used, replaced=engine._transport.restarts)
     return rounds
 
 
-def soak(rounds: int, seed: int, cache: Path, counts: Tally) -> None:
+def soak(rounds: int, seed: int, cache: Path, tally: Tally) -> None:
     """Engine after engine, until so many rounds have been made."""
     done, number = 0, 0
     before: Ended | None = None
@@ -318,22 +321,22 @@ def soak(rounds: int, seed: int, cache: Path, counts: Tally) -> None:
         engine, course = make_engine(number, seed, cache, before if goes_on else None)
         scheme = list(SCHEMES)[number % len(SCHEMES)]
         where = f"engine {number} ({scheme}, {course.workers} workers, {course.servers} servers)"
-        counts.of(scheme)["resumed"] += goes_on
+        tally.of(scheme)["resumed"] += goes_on
         try:
-            done += soak_engine(engine, course, counts.of(scheme), where, rng)
+            done += soak_engine(engine, course, tally.of(scheme), where, rng)
             before = Ended(engine.state, engine.update, engine.counters)
         except (Broken, Halted) as error:
-            counts.complain(f"{where}: {error}")
+            tally.complain(f"{where}: {error}")
             done, before = done + ROUNDS_OF_AN_ENGINE, None
         del engine
         left = left_over()
         clean = clean or left
         for what, count in left.items():
             if count > clean[what]:
-                counts.complain(f"{where}: {count} {what} are left, {clean[what]} before")
-        counts.memory_mib.append(resident_mib())
+                tally.complain(f"{where}: {count} {what} are left, {clean[what]} before")
+        tally.memory_mib.append(resident_mib())
         number += 1
-    counts.check_memory()
+    tally.check_memory()
 
 
 def main() -> None:
@@ -342,13 +345,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    counts, console = Tally(), Console(width=160)
+    tally, console = Tally(), Console(width=160)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            soak(options.rounds, options.seed, Path(folder), counts)
+            soak(options.rounds, options.seed, Path(folder), tally)
         finally:
-            counts.print(console)
-    raise SystemExit(1 if counts.broken else 0)
+            tally.print(console)
+    raise SystemExit(1 if tally.broken else 0)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from rich.console import Console
 from benchmarks.child import processes
 from benchmarks.distvi_local import Local
 from benchmarks.step import machine, print_goal, thread_environment
-from distvi.engines.local import LocalEngine
 
 GOAL = 2.5
 GRADIENTS = 50  # of a turn
@@ -32,8 +31,7 @@ class Transfers(Local):
 
     def turn(self, batch: int) -> dict[str, float]:
         """Milliseconds of a pull and of a push, each the median of a turn."""
-        engine = self._engines[batch]
-        assert isinstance(engine, LocalEngine)
+        engine = self._engine(batch)
         first = engine.update
         engine.advance(first + GRADIENTS)
         spans = [span for span in engine.spans if span.version >= first]

@@ -1,10 +1,10 @@
 """The work of one gradient that must be done: ``python -m benchmarks.work LOT CORE...``.
 
 A batch, its gradient, the copy into shared memory and ``1 / LOT`` of an update of LOT gradients,
-one after the other on one core, by the code of the ``local`` engine's processes without messages. With
-several cores, each of them does so at the same time, with parameters and an optimizer's state
-of its own, which take more of the shared caches than one server's. So that is what an engine without
-messages could be expected to reach, and so many times one core alone what none exceeds.
+one after the other on one core, by the code of the ``local`` engine's processes without messages.
+With several cores, each of them does so at the same time, with parameters and an optimizer's state
+of its own, which take more of the shared caches than one server's. So that is what an engine
+without messages could be expected to reach, and so many times one core alone what none exceeds.
 """
 
 import os
@@ -24,15 +24,16 @@ import numpy as np
 from benchmarks.child import processes
 from benchmarks.contender import pin, serve
 from benchmarks.distvi_step import Distvi
-from distvi.engines.coordinator.messages import Apply, Begin
-from distvi.engines.coordinator.slots import memory_of, parts_of
-from distvi.engines.local import Processes
+from distvi.engines.base import Built
+from distvi.engines.coordinator.messages import Apply, Begin, Compute
+from distvi.engines.coordinator.server import ShardServer
+from distvi.engines.coordinator.slots import slot_map
+from distvi.engines.coordinator.worker import Worker
 from distvi.engines.local.environment import server_environment
-from distvi.engines.local.server import ShardServer
-from distvi.engines.local.worker import WorkerBatch, batch_of, compile_gradient, push
-from distvi.parameters import layout_of
+from distvi.engines.local.memory import shared_numbers
+from distvi.parameters import layout_of, make_shards, place
 from distvi.system.malloc import keep_freed_memory
-from distvi.training.plan import Setup
+from distvi.training.plan import Plan
 
 WORKERS, SERVERS = "workers", "servers"
 """Whose work processor time is spent on: gradients with their pushes, and updates."""
@@ -41,44 +42,41 @@ WORKERS, SERVERS = "workers", "servers"
 class Bench:
     """A worker and a server without processes."""
 
-    def __init__(self, setup: Setup, lot: int) -> None:
+    def __init__(self, plan: Plan, lot: int) -> None:
         self._lot = lot
-        params = setup.initial_params()
-        self._problem = setup.problem(params)
-        layout = layout_of(params)
-        shards = parts_of(self._problem, layout, Processes(workers=1, servers=1))
-        self._memory = memory_of(shards)
-        self._part = ShardServer(shards, 0, self._memory)
-        self._part.compile(lot)
-        self._memory.parameters.floats(0)[:] = np.asarray(layout.flatten(params))
-        self._part.begin(Begin(version=0, parameters=0, state=0))
-        self._numbers = count()
-        self._gradient, _ = compile_gradient(self._problem, layout, self._batch(), "")
-        self._version = 0
+        built = Built(plan.problem, plan.algorithm.worker, plan.algorithm.server)
+        layout = layout_of(plan.shapes)
+        shards = make_shards(layout, place("ranges", layout.sizes, servers=1), built.server)
+        slots = slot_map(shards, built.worker)
+        self._numbers = shared_numbers(slots)  # of the optimizer's state at first: zeros
+        self.parameters[:] = np.asarray(layout.flatten(plan.initial_params()))
+        self._server = ShardServer(0, slots, self._numbers, built)
+        self._server.compile(lot)
+        self._server.handle(Begin(version=0, parameters=0, state=0))
+        self._worker = Worker(0, 1, slots, self._numbers, built)
+        self._worker.compile()
+        self._turns, self._version = count(), 0
         self.spent_s: dict[str, float] = defaultdict(float)
 
     @property
     def parameters(self) -> np.ndarray:
         """The model's, in shared memory."""
-        return self._memory.parameters.floats(0)
-
-    def _batch(self) -> WorkerBatch:
-        number = next(self._numbers)
-        return batch_of(self._problem, number, number * self._problem.batch_size)
+        return self._numbers.parameters.bytes(0).view(np.float32)
 
     def update(self) -> None:
         """``lot`` gradients and an update of them."""
         now, then = self._version % 2, 1 - self._version % 2
         begun_s = time.perf_counter()
-        for slot in range(self._lot):
-            answer = self._gradient(self._memory.parameters.floats(now), self._batch())
-            push(answer.gradient, self._memory.gradients.floats(slot))
-            del answer
+        payloads = tuple(range(self._lot))
+        for slot in payloads:
+            turn = next(self._turns)
+            batch = self._worker.batch(turn)
+            request = Compute(turn, self._version, now, slot, memory=-1, turn=turn)
+            self._worker.answer(request, batch, time.perf_counter())
         pushed_s = time.perf_counter()
         self._version += 1
         factors = (1 / self._lot,) * self._lot
-        slots = tuple(range(self._lot))
-        self._part.apply(Apply(self._version, then, slots, factors, 1.0))
+        self._server.handle(Apply(self._version, then, payloads, factors, bases=(), rate=1.0))
         self.spent_s[WORKERS] += pushed_s - begun_s
         self.spent_s[SERVERS] += time.perf_counter() - pushed_s
 
@@ -94,7 +92,7 @@ class Work(Distvi):
         keep_freed_memory()
 
     def prepare(self, batch: int) -> None:
-        self._benches[batch] = Bench(self._setup(batch), self._lot)
+        self._benches[batch] = Bench(self._plan(batch), self._lot)
         self.run(10 * self._lot, batch)
 
     def run(self, steps: int, batch: int) -> float:
