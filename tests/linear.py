@@ -69,10 +69,10 @@ def examples(seed: int) -> Examples:
 def build(settings: Settings, x: np.ndarray, y: np.ndarray) -> Built:
     """See `distvi.engines.base.Recipe`."""
 
-    def optimizer(steps: int) -> optax.GradientTransformation:
+    def optimizer(steps: float) -> optax.GradientTransformation:
         plain = getattr(optax, settings.get("optimizer", "adam"))(settings.get("rate", 1e-2))
         until = settings.get("freeze_until")
-        return freeze(plain, jax.tree.map(lambda first: steps * first, until))
+        return freeze(plain, jax.tree.map(lambda first: round(steps * first), until))
 
     server = optimize(optimizer(1), is_uniform=not freezes(settings.get("freeze_until")))
     draft = draft_of(rules_of(settings), Draft(gradient(objective(settings)), server, optimizer))

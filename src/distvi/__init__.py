@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from distvi.errors import DistviError, InputError, RunFailed
     from distvi.models import Batch, DeepGP, Model, Predictive, build_model
     from distvi.runs.folder import Run, load_run
+    from distvi.system.names import by_name
     from distvi.training.trainer import Interrupted
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ _HOMES = {
     "distvi.errors": ("DistviError", "InputError", "RunFailed"),
     "distvi.models": ("Batch", "DeepGP", "Model", "Predictive", "build_model"),
     "distvi.runs.folder": ("Run", "load_run"),
+    "distvi.system.names": ("by_name",),
     "distvi.training.trainer": ("Interrupted",),
 }
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "RunConfig",
     "RunFailed",
     "build_model",
+    "by_name",
     "evaluate",
     "load",
     "load_run",

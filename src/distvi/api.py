@@ -10,12 +10,15 @@ from distvi.config.resolve import resolve
 from distvi.progress import Progress
 from distvi.runs import predict as predict_module
 from distvi.runs.folder import Run, load_run
+from distvi.runs.own import Own, again, separate
+from distvi.system.names import refuse_while_loading
 
 Pathlike = str | PathLike[str]
 
 
 def train(
-    dataset: Pathlike | None = None,
+    dataset: Any = None,
+    targets: Any = None,
     *,
     config: Pathlike | None = None,
     out: Pathlike | None = None,
@@ -25,8 +28,23 @@ def train(
 ) -> Run:
     """Train a model and return its run.
 
+    Besides settings there can be objects of one's own:
+
+    * ``model``: any object with ``init(key)`` and ``neg_elbo(params, batch, key, n_data)`` or
+      ``loss(params, batch, key)``, see `distvi.Model`. It is tested if it has ``predict``, too.
+    * ``data``: ``(x, y)``, ``(x, y, x_test, y_test)`` or a `distvi.Dataset`.
+    * ``optimizer``: a transformation of optax, or a function of the learning rates that makes one.
+    * ``scheme``: a `distvi.protocol.Scheme`, or a function that makes one.
+    * ``rules``: settings of one's own beside names, see `distvi.algorithms.registry`.
+
+    The processes of engine ``local`` make them again: from the class and the fields of an object,
+    and from the name of a function, both at the top level of a module or of the running script.
+    `distvi.by_name` names a call with its arguments. What cannot travel so is refused with what to
+    do; engines ``mesh`` and ``simulated``, which have no processes of their own, take anything.
+
     Args:
-        dataset: Name of a data set or path of a table; may instead stand in ``config``.
+        dataset: Name of a data set, path of a table, or arrays; may instead stand in ``config``.
+        targets: Where ``dataset`` is an array of inputs.
         config: A TOML file; the arguments here take precedence over it.
         out: The run folder to make; by default the next free ``runs/NAME-0001``.
         set: Assignments such as ``"model.width=50"``.
@@ -44,24 +62,54 @@ def train(
         >>> run = distvi.train("digits", epochs=20, model={"hidden_layers": 1})  # doctest: +SKIP
         >>> run.summary["test"]["error_rate"]  # doctest: +SKIP
     """
-    name = None if dataset is None else str(dataset)
-    resolved = resolve(name, file=config, settings=settings, assignments=set)
-    return training.train(resolved, None if out is None else Path(out), progress)
+    refuse_while_loading("distvi.train")
+    table, own = separate(dataset, targets, settings)
+    name = None if own.data is not None or dataset is None else str(dataset)
+    resolved = resolve(name, file=config, settings=table, assignments=set)
+    return training.train(resolved, None if out is None else Path(out), progress, own=own)
 
 
-def resume(run: Pathlike | Run, *, progress: Progress | None = None) -> Run:
-    """Go on with a run that was stopped, from its newest checkpoint; see `distvi.training`."""
-    return training.resume(_path(run), progress)
+def resume(run: Pathlike | Run, *, progress: Progress | None = None, **own: Any) -> Run:
+    """Go on with a run that was stopped, from its newest checkpoint; see `distvi.training`.
+
+    Args:
+        run: The run, or its folder.
+        progress: Who is told how it goes.
+        **own: ``data``, ``model``, ``optimizer`` and ``scheme``, if they were given as objects
+            that a run folder cannot hold.
+
+    Raises:
+        InputError: no run folder, no checkpoint that can be read, other data than before, or
+            something has to be given again.
+    """
+    refuse_while_loading("distvi.resume")
+    return training.resume(_path(run), progress, own=again(**own))
 
 
-def evaluate(run: Pathlike | Run, dataset: Pathlike | None = None) -> dict[str, float]:
-    """Test metrics of a run; see `distvi.runs.predict.evaluate`."""
-    return predict_module.evaluate(load_run(_path(run)), None if dataset is None else str(dataset))
+def evaluate(run: Pathlike | Run, data: Any = None, *, model: Any = None) -> dict[str, float]:
+    """Test metrics of a run; see `distvi.runs.predict.evaluate`.
+
+    Args:
+        run: The run, or its folder.
+        data: A name or a path, arrays ``(x, y)``, or a `distvi.Dataset`; None: the part of the
+            run's own data that it held out.
+        model: The model, if it was given as an object that a run folder cannot hold.
+    """
+    if isinstance(data, PathLike):
+        data = str(data)
+    return predict_module.evaluate(load_run(_path(run)), data, own=Own(model=model))
 
 
-def predict(run: Pathlike | Run, inputs: Pathlike, out: Pathlike) -> int:
-    """Write a run's predictions for a table of inputs; see `distvi.runs.predict.predict`."""
-    return predict_module.predict(load_run(_path(run)), Path(inputs), Path(out))
+def predict(run: Pathlike | Run, inputs: Any, out: Pathlike, *, model: Any = None) -> int:
+    """Write a run's predictions for inputs; see `distvi.runs.predict.predict`.
+
+    Args:
+        run: The run, or its folder.
+        inputs: A table's path, or an array.
+        out: The file to write.
+        model: The model, if it was given as an object that a run folder cannot hold.
+    """
+    return predict_module.predict(load_run(_path(run)), inputs, Path(out), own=Own(model=model))
 
 
 def _path(run: Pathlike | Run) -> Path:

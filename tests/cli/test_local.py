@@ -1,6 +1,7 @@
 """Runs of processes, from the command line."""
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def test_a_run_whose_workers_are_all_dead_leaves_a_checkpoint_and_goes_on_from_i
         events[0] += 1
         if events[0] == 12:
             for worker in self.fleet.of("worker"):
-                worker.process.kill()
+                os.kill(worker.pid, signal.SIGKILL)
         return receive(self)
 
     monkeypatch.setattr(FleetTransport, "receive", and_strike)

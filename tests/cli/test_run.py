@@ -183,7 +183,7 @@ def test_a_non_finite_number_fails_the_run_and_keeps_the_last_good_checkpoint(
     assert "the last good checkpoint is run/checkpoints/" in line
     assert json.loads(Path("run/summary.json").read_text())["status"] == "failed"
     checkpoint = package.load_run("run").newest_checkpoint()
-    assert all(np.isfinite(array).all() for array in checkpoint.params.values())
+    assert all(np.isfinite(array).all() for array in checkpoint.arrays["params"].values())
 
 
 def test_a_run_that_diverges_before_its_first_checkpoint(distvi: Distvi, numbers: Path) -> None:

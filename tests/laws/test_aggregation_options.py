@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import example, given, settings
@@ -26,7 +26,8 @@ from distvi.aggregation import (
     sync,
     typed_options,
 )
-from distvi.config.run import EngineSettings
+from distvi.config.algorithm import AlgorithmSettings
+from distvi.config.resolve import resolve
 from distvi.errors import InputError
 from distvi.protocol import (
     GradientArrived,
@@ -38,7 +39,7 @@ from distvi.protocol import (
     initial_state,
     react,
 )
-from distvi.training.deployment import prepare_deployment
+from distvi.training.plan import Plan, prepare
 
 PUBLISHED = tuple(SCHEMES)
 
@@ -86,15 +87,20 @@ def test_defaults_go_on_making_updates(name: str, workers: int) -> None:
     assert updates_of(scheme_named(name, workers), workers, 6 * workers) >= 3
 
 
+def planned(engine: str, scheme: str, workers: int, options: dict[str, Any] | None = None) -> Plan:
+    """A run of the digits, planned."""
+    settings = {"engine": engine, "scheme": scheme, "workers": workers}
+    return prepare(resolve("digits", settings=settings | {"scheme_options": options or {}}))
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 @pytest.mark.parametrize("engine", ["local", "simulated"])
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_engines_run_every_name_as_it_stands(name: str, engine: str, workers: int) -> None:
-    chosen = EngineSettings(engine=engine, scheme=name, workers=workers)
-    deployment = prepare_deployment(chosen)
-    assert deployment.settings.scheme_options == {}  # other workers would have other numbers
+    plan = planned(engine, name, workers)
+    assert plan.config.algorithm.scheme_options == {}  # other workers would have other numbers
     ahead = engine == "local" and name == "async" and workers > 1
-    assert deployment.scheme.pacing.in_flight == (2 if ahead else 1)
+    assert plan.scheme.pacing.in_flight == (2 if ahead else 1)
 
 
 @pytest.mark.parametrize(
@@ -133,18 +139,15 @@ def test_options_are_typed() -> None:
     typed = {"n": 3, "combine": "add", "max_staleness": 6, "rate": "1/tau"}
     assert typed_options("softsync", given_as_text) == typed
     assert typed_options("softsync", typed) == typed
-    chosen = EngineSettings(
-        engine="local", scheme="async", workers=2, scheme_options={"in-flight": "1"}
-    )
-    deployment = prepare_deployment(chosen)
-    assert deployment.scheme.pacing.in_flight == 1
-    assert deployment.settings.scheme_options == {"in_flight": 1}
+    plan = planned("local", "async", 2, {"in-flight": "1"})
+    assert plan.scheme.pacing.in_flight == 1
+    assert plan.config.algorithm.scheme_options == {"in_flight": 1}
 
 
 @pytest.mark.parametrize("bad", [True, None, [1]])
 def test_settings_take_numbers_and_text_alone(bad: object) -> None:
     with pytest.raises(ValueError, match="scheme_options"):
-        EngineSettings.model_validate({"scheme": "backup", "scheme_options": {"n": bad}})
+        AlgorithmSettings.model_validate({"scheme": "backup", "scheme_options": {"n": bad}})
 
 
 def discounted(

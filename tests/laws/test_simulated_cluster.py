@@ -23,7 +23,8 @@ from distvi.aggregation import (
     ssp,
     sync,
 )
-from distvi.engines.simulated.cluster import Cluster, Spells
+from distvi.engines.simulated.cluster import Cluster
+from distvi.engines.simulated.machines import Spells
 from distvi.engines.simulated.settings import (
     CLUSTERS,
     ClusterSettings,

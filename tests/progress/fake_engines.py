@@ -38,6 +38,7 @@ class Bare:
 
     def __init__(self) -> None:
         self.counters: dict[str, Any] = {}
+        self.params: Any = {}
         self.statistics = STATISTICS
         self.devices: Devices = []
 

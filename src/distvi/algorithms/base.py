@@ -28,9 +28,9 @@ Memory = PyTree
 """What stays with a worker between two requests: any tree of arrays, () for nothing."""
 Part = PyTree
 """A server's part of the parameters, or of a payload."""
-State = PyTree
+ServerState = PyTree
 """What a server keeps beside its part, such as moments."""
-Message = PyTree
+Encoded = PyTree
 """What one server gets of a payload on the wire."""
 
 Scalar = Float[Array, ""] | float | np.float32
@@ -78,8 +78,8 @@ class Wire(NamedTuple):
             the part's structure, shapes and dtypes.
     """
 
-    encode: Callable[[Part], Message]
-    decode: Callable[[Message, Part], Part]
+    encode: Callable[[Part], Encoded]
+    decode: Callable[[Encoded, Part], Part]
 
 
 def _nothing(params: Params) -> Memory:
@@ -127,11 +127,11 @@ class Delivery(NamedTuple):
     base: Part | None = None
 
 
-Combine = Callable[[Part, State, Sequence[Delivery]], Part]
+Combine = Callable[[Part, ServerState, Sequence[Delivery]], Part]
 """``(part, state, deliveries) -> payload``: several contributions as one."""
 
 
-def weighted_sum(part: Part, state: State, deliveries: Sequence[Delivery]) -> Part:
+def weighted_sum(part: Part, state: ServerState, deliveries: Sequence[Delivery]) -> Part:
     """The payloads by their factors, summed in the order in which they are given."""
     first, *others = deliveries
     total = jax.tree.map(lambda leaf: first.factor * leaf, first.payload)
@@ -156,15 +156,15 @@ class ServerRule(NamedTuple):
             need not be cut where tensors end. Not so where labels or masks name tensors.
     """
 
-    init: Callable[[Part], State]
-    update: Callable[[Part, State, Part, Scalar], tuple[Part, State]]
+    init: Callable[[Part], ServerState]
+    update: Callable[[Part, ServerState, Part, Scalar], tuple[Part, ServerState]]
     combine: Combine = weighted_sum
     keeps: Keep = Keep.NOTHING
     is_uniform: bool = False
 
     def apply(
-        self, part: Part, state: State, deliveries: Sequence[Delivery], rate: Scalar
-    ) -> tuple[Part, State]:
+        self, part: Part, state: ServerState, deliveries: Sequence[Delivery], rate: Scalar
+    ) -> tuple[Part, ServerState]:
         """Combine and update."""
         return self.update(part, state, self.combine(part, state, deliveries), rate)
 
@@ -183,7 +183,7 @@ class Algorithm(NamedTuple):
     server: ServerRule
 
 
-Transmit = Callable[[Wire, Payload], tuple[list[Message], Payload]]
+Transmit = Callable[[Wire, Payload], tuple[list[Encoded], Payload]]
 """From a payload to the messages for all servers, and what these will have of it together."""
 
 
@@ -199,7 +199,7 @@ class Answer(NamedTuple):
 
     neg_elbo: Float[Array, ""]
     payload: Payload
-    messages: list[Message] | None
+    messages: list[Encoded] | None
     memory: Memory
 
 
@@ -230,7 +230,7 @@ def answer(
     return Answer(neg_elbo, received, messages, memory)
 
 
-def whole(wire: Wire, payload: Payload) -> tuple[list[Message], Payload]:
+def whole(wire: Wire, payload: Payload) -> tuple[list[Encoded], Payload]:
     """`Transmit` to one server that has all parameters."""
     message = wire.encode(payload)
     return [message], wire.decode(message, payload)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import jax
 from pydantic import Field
 
-from distvi.algorithms.base import Delivery, Keep, Part, ServerRule, State
+from distvi.algorithms.base import Delivery, Keep, Part, ServerRule, ServerState
 from distvi.algorithms.draft import Draft
 from distvi.system.settings import Settings
 
@@ -38,11 +38,11 @@ def delay_compensated(strength: float) -> Callable[[ServerRule], ServerRule]:
     """
 
     def wrap(rule: ServerRule) -> ServerRule:
-        def combine(part: Part, state: State, deliveries: Sequence[Delivery]) -> Part:
+        def combine(part: Part, state: ServerState, deliveries: Sequence[Delivery]) -> Part:
             corrected = [
                 each._replace(
                     payload=jax.tree.map(
-                        lambda g, now, then: g + strength * g * g * (now - then),
+                        lambda g, now, then: g + (strength * g * (now - then)) * g,
                         each.payload,
                         part,
                         each.base,

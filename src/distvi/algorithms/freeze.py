@@ -9,7 +9,7 @@ from jaxtyping import Array, Int32, PyTree
 
 
 class FreezeState(NamedTuple):
-    """State of ``freeze``: the updates made so far and the state of the optimizer inside."""
+    """ServerState of ``freeze``: the updates made so far and the state of the optimizer inside."""
 
     updates: Int32[Array, ""]
     inner: optax.OptState

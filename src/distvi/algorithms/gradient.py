@@ -17,7 +17,7 @@ from distvi.algorithms.base import (
     Part,
     Scalar,
     ServerRule,
-    State,
+    ServerState,
     Work,
     WorkerRule,
     at,
@@ -45,7 +45,9 @@ def optimize(optimizer: optax.GradientTransformation, *, is_uniform: bool = Fals
             is not told which tensor is which.
     """
 
-    def update(part: Part, state: State, payload: Part, rate: Scalar) -> tuple[Part, State]:
+    def update(
+        part: Part, state: ServerState, payload: Part, rate: Scalar
+    ) -> tuple[Part, ServerState]:
         updates, state = optimizer.update(payload, state, part)
         scaled = jax.tree.map(lambda update: rate * update, updates)
         return optax.apply_updates(part, scaled), state

@@ -6,12 +6,12 @@ when a run asks for them: a list of names is all that the command line needs.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
 from distvi.errors import InputError, nearest
+from distvi.system.names import find, is_name
 from distvi.system.settings import Settings, complaint
 
 if TYPE_CHECKING:
@@ -32,12 +32,13 @@ class Rule(NamedTuple):
     @property
     def settings_class(self) -> type[Settings]:
         """Its settings."""
-        return getattr(import_module(self.module), self.settings)
+        return find(f"{self.module}:{self.settings}")
 
     @property
     def wrap(self) -> "Callable[[Any, Draft], Draft]":
-        """What it does."""
-        return import_module(self.module).wrap
+        """What it does: ``wrap`` of its module, or of its settings."""
+        own = getattr(self.settings_class, "wrap", None)
+        return find(f"{self.module}:wrap") if own is None else own
 
 
 _HERE = __package__
@@ -56,7 +57,7 @@ def register_rule(name: str, settings: type[Settings]) -> None:
 
     Args:
         name: As in ``distvi.train(..., rules=[name])``.
-        settings: Its settings; the module of this class has ``wrap(settings, draft)``.
+        settings: Its settings; this class, or its module, has ``wrap(settings, draft)``.
 
     Raises:
         InputError: the name is taken by another rule.
@@ -67,13 +68,30 @@ def register_rule(name: str, settings: type[Settings]) -> None:
     RULES[name] = rule
 
 
+def rule_named(name: str) -> Rule:
+    """A rule by its name.
+
+    Args:
+        name: A key of ``RULES``; or ``module:Settings``, with ``wrap`` as in `register_rule`.
+
+    Raises:
+        InputError: there is none.
+    """
+    if is_name(name):
+        module, _, settings = name.rpartition(":")
+        return Rule(module, settings)
+    if name not in RULES:
+        raise InputError(f"rule {name!r} is unknown{nearest(name, RULES)}")
+    return RULES[name]
+
+
 def settings_of(
     names: Iterable[str], options: Mapping[str, Any] = NO_OPTIONS
 ) -> dict[str, Settings]:
     """The settings of rules, each with those options that it has.
 
     Args:
-        names: Keys of ``RULES``.
+        names: Keys of ``RULES``, or ``module:Settings``.
         options: Of all of them together.
 
     Raises:
@@ -85,11 +103,9 @@ def settings_of(
     """
     found: dict[str, Settings] = {}
     for name in names:
-        if name not in RULES:
-            raise InputError(f"rule {name!r} is unknown{nearest(name, RULES)}")
         if name in found:
             raise InputError(f"rule {name!r} is named twice; a run has each once")
-        kind = RULES[name].settings_class
+        kind = rule_named(name).settings_class
         own = {key: value for key, value in options.items() if key in kind.model_fields}
         try:
             found[name] = kind.model_validate(own)
@@ -112,5 +128,5 @@ def draft_of(settings: Mapping[str, Settings], draft: "Draft") -> "Draft":
         draft: With a plain gradient and the run's optimizer.
     """
     for name, own in settings.items():
-        draft = RULES[name].wrap(own, draft)
+        draft = rule_named(name).wrap(own, draft)
     return draft

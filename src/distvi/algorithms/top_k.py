@@ -21,8 +21,8 @@ from pydantic import Field
 
 from distvi.algorithms.base import (
     Batches,
+    Encoded,
     Memory,
-    Message,
     Params,
     Part,
     Payload,
@@ -57,12 +57,12 @@ def top_k(fraction: float) -> Callable[[WorkerRule], WorkerRule]:
 def sparse(fraction: float) -> Wire:
     """The largest entries of a part in magnitude, and where they are."""
 
-    def encode(part: Part) -> Message:
+    def encode(part: Part) -> Encoded:
         flat = _flat(part)
         _, where = jax.lax.top_k(jnp.abs(flat), max(1, round(fraction * flat.size)))
         return {"values": flat[where], "indices": where.astype(jnp.int32)}
 
-    def decode(message: Message, like: Part) -> Part:
+    def decode(message: Encoded, like: Part) -> Part:
         values: Float[Array, " k"] = message["values"]
         indices: Int32[Array, " k"] = message["indices"]
         leaves, tree = jax.tree.flatten(like)

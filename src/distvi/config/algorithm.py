@@ -13,7 +13,8 @@ class AlgorithmSettings(Settings):
     """What workers make of batches and servers of contributions, in any engine."""
 
     scheme: str = Field(
-        default="sync", description=f"How gradients are collected: {', '.join(SCHEMES)}."
+        default="sync",
+        description=f"How gradients are collected: {', '.join(SCHEMES)}; or module:function.",
     )
     scheme_options: dict[str, StrictInt | StrictFloat | str] = Field(
         default={},
@@ -22,7 +23,8 @@ class AlgorithmSettings(Settings):
 
     rules: tuple[str, ...] = Field(
         default=(),
-        description=f"What else workers and servers do, in this order: {', '.join(RULES)}.",
+        description=f"What else workers and servers do, in this order: {', '.join(RULES)}; or "
+        "module:Settings.",
     )
     rule_options: dict[str, int | float | bool | str] = Field(
         default={},

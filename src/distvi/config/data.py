@@ -6,6 +6,9 @@ from pydantic import Field, field_validator
 
 from distvi.system.settings import Settings
 
+MEMORY = "<memory>"
+"""The name of data that were given as arrays, or as a data set that was made of them."""
+
 
 class DataSettings(Settings):
     """Which examples to learn from, and which of them to test on."""

@@ -18,6 +18,7 @@ from distvi.config.unions import KIND, settings_of_kind
 from distvi.engines.registry import DEFAULT_ENGINE, ENGINES, PLANNED_ENGINES
 from distvi.engines.settings import EngineSettings
 from distvi.errors import nearest
+from distvi.system.names import OWN, is_name
 from distvi.system.settings import Settings, unknown_kind
 
 
@@ -53,6 +54,8 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _engine_has_scheme(self) -> "RunConfig":
         name, schemes = self.algorithm.scheme, self.engine.schemes
+        if schemes is None and (name == OWN or is_name(name)):
+            return self
         known = SCHEMES if schemes is None else schemes
         if name not in known:
             raise ValueError(

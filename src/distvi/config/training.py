@@ -25,8 +25,11 @@ class TrainingSettings(Settings):
         description="Examples per gradient; mesh: per update (default: 200, or all of fewer).",
     )
     learning_rate: float = Field(default=0.01, gt=0, description="Peak rate.")
-    optimizer: str = Field(default="adam", description="Any optimizer of optax, by name.")
-    optimizer_options: dict[str, float | bool | str | None] = Field(
+    optimizer: str = Field(
+        default="adam",
+        description="Any optimizer of optax, by name; or module:function, called with the rates.",
+    )
+    optimizer_options: dict[str, int | float | bool | str | None] = Field(
         default={}, description="Further arguments of the optimizer: --optimizer-options.b1 0.8"
     )
     schedule: Literal["constant", "cosine"] = Field(

@@ -1,11 +1,16 @@
 """Data sets: reading them, splitting them, putting them to scale, and drawing batches."""
 
+from distvi.data.arrays import from_arrays
 from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.data.deformation import augment
-from distvi.data.loading import DEFAULT_SPLIT_SEED, DEFAULT_TEST_FRACTION, load, load_inputs
+from distvi.data.loading import load, load_inputs
 from distvi.data.registry import available, data_folder, fetch, info
 from distvi.data.sampling import batch_indices, default_block
-from distvi.data.splits import read_test_indices
+from distvi.data.splits import (
+    DEFAULT_SPLIT_SEED,
+    DEFAULT_TEST_FRACTION,
+    read_test_indices,
+)
 from distvi.data.standardization import Standardization
 
 __all__ = [
@@ -22,6 +27,7 @@ __all__ = [
     "data_folder",
     "default_block",
     "fetch",
+    "from_arrays",
     "info",
     "load",
     "load_inputs",

@@ -9,18 +9,16 @@ import numpy as np
 from jaxtyping import Integer
 
 from distvi.data.columns import near, store
-from distvi.data.dataset import Dataset, Examples, Schema, Task
+from distvi.data.dataset import Dataset, Schema, Task
 from distvi.data.folder import SCHEMA_FILE, read_folder
 from distvi.data.idx import read_idx
 from distvi.data.mapping import map_npy
 from distvi.data.mnist import holds_mnist, read_mnist
 from distvi.data.npz import read_npz, read_npz_inputs
 from distvi.data.registry import Entry, available, data_folder, info
-from distvi.data.splits import check_test_indices, read_test_indices, split_by_fraction
+from distvi.data.splits import read_test_indices, refuse_one_class, refuse_two_splits, split
 from distvi.data.tables import FORMATS, read_table, read_table_inputs
 from distvi.errors import InputError
-
-DEFAULT_TEST_FRACTION, DEFAULT_SPLIT_SEED = 0.1, 0
 
 _TABLES = (*FORMATS, ".npz")
 _BLOCK_CELLS = 1 << 20
@@ -61,35 +59,14 @@ def load(
     """
     if isinstance(test_indices, str | Path):
         test_indices = read_test_indices(test_indices)
-    if test_indices is not None and not (test_fraction is None and split_seed is None):
-        both = "test_fraction" if split_seed is None else "split_seed"
-        raise InputError(f"test_indices and {both} are given; only one can choose the test rows")
+    refuse_two_splits(test_fraction, split_seed, test_indices)
     found = _whole(name_or_path, data_dir, target, task)
     if isinstance(found, Dataset):
         _refuse_split(found.name, test_fraction, split_seed, test_indices)
         _refuse_options(found.schema, target, task)
-        return _checked(found)
+        return refuse_one_class(found)
     x, y, schema = found
-    if test_indices is None:
-        fraction = DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction
-        test = split_by_fraction(len(x), fraction, split_seed or DEFAULT_SPLIT_SEED)
-    else:
-        test = check_test_indices(test_indices, len(x))
-    training = np.ones(len(x), bool)
-    training[test] = False
-    train = np.flatnonzero(training)
-    return _checked(
-        Dataset(
-            name=schema.name,
-            task=schema.task,
-            train=Examples(x[train], y[train]),
-            test=Examples(x[test], y[test]),
-            classes=schema.classes,
-            inputs=schema.inputs,
-            targets=schema.targets,
-            drawn=test_indices is None,
-        )
-    )
+    return split(x, y, schema, test_fraction, split_seed, test_indices)
 
 
 def load_inputs(path: str | Path, schema: Schema) -> tuple[np.ndarray, np.ndarray | None]:
@@ -240,12 +217,3 @@ def _refuse_options(schema: Schema, target: str | Sequence[str] | None, task: Ta
             f"{schema.name}: its target is {schema.targets[0]!r} and its task "
             f"{str(schema.task)!r}; no other can be chosen"
         )
-
-
-def _checked(dataset: Dataset) -> Dataset:
-    """Refuses a training part of a single class."""
-    labels = dataset.train.y
-    if dataset.task is Task.CLASSIFICATION and np.all(labels == labels[0]):
-        only = dataset.classes[int(labels[0])]
-        raise InputError(f"{dataset.name}: the training part holds only one class, {only!r}")
-    return dataset

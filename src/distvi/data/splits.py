@@ -7,7 +7,80 @@ from typing import Any
 
 import numpy as np
 
+from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.errors import InputError
+
+DEFAULT_TEST_FRACTION, DEFAULT_SPLIT_SEED = 0.1, 0
+
+
+def split(
+    x: np.ndarray,
+    y: np.ndarray,
+    schema: Schema,
+    test_fraction: float | None = None,
+    split_seed: int | None = None,
+    test_indices: Any = None,
+) -> Dataset:
+    """Rows as a data set with a test part: those that are listed, or drawn.
+
+    Args:
+        x: Inputs of all rows.
+        y: Their targets.
+        schema: The columns.
+        test_fraction: How many are drawn; None: 0.1.
+        split_seed: Seed of the draw; None: 0.
+        test_indices: The rows to test on instead.
+
+    Raises:
+        InputError: a part would be empty, or the training part of a single class.
+    """
+    refuse_two_splits(test_fraction, split_seed, test_indices)
+    if test_indices is None:
+        fraction = DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction
+        test = split_by_fraction(len(x), fraction, split_seed or DEFAULT_SPLIT_SEED)
+    else:
+        test = check_test_indices(test_indices, len(x))
+    training = np.ones(len(x), bool)
+    training[test] = False
+    train = np.flatnonzero(training)
+    return refuse_one_class(
+        Dataset(
+            name=schema.name,
+            task=schema.task,
+            train=Examples(x[train], y[train]),
+            test=Examples(x[test], y[test]),
+            classes=schema.classes,
+            inputs=schema.inputs,
+            targets=schema.targets,
+            drawn=test_indices is None,
+        )
+    )
+
+
+def refuse_two_splits(
+    test_fraction: float | None, split_seed: int | None, test_indices: Any
+) -> None:
+    """Refuse a list of test rows beside a draw of them.
+
+    Raises:
+        InputError: both are given.
+    """
+    if test_indices is not None and not (test_fraction is None and split_seed is None):
+        both = "test_fraction" if split_seed is None else "split_seed"
+        raise InputError(f"test_indices and {both} are given; only one can choose the test rows")
+
+
+def refuse_one_class(dataset: Dataset) -> Dataset:
+    """Refuse a training part of a single class.
+
+    Raises:
+        InputError: names the class.
+    """
+    labels = dataset.train.y
+    if dataset.task is Task.CLASSIFICATION and np.all(labels == labels[0]):
+        only = dataset.classes[int(labels[0])]
+        raise InputError(f"{dataset.name}: the training part holds only one class, {only!r}")
+    return dataset
 
 
 def split_by_fraction(rows: int, test_fraction: float, split_seed: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Integer, UInt32
 
-from distvi.algorithms.base import Batches, Memory, Params, ServerRule, State, WorkerRule
+from distvi.algorithms.base import Batches, Memory, Params, ServerRule, ServerState, WorkerRule
 from distvi.engines.trace import Span
 from distvi.errors import RunFailed
 from distvi.protocol import Observer
@@ -69,6 +69,7 @@ class Problem(NamedTuple):
         updates: Of the whole run.
         seed: Of whatever else is drawn.
         recipe: How another process builds the same; None: it cannot.
+        no_recipe: Why it cannot.
     """
 
     shapes: Params
@@ -79,6 +80,7 @@ class Problem(NamedTuple):
     updates: int
     seed: int = 0
     recipe: Recipe | None = None
+    no_recipe: str = "it has no recipe"
 
 
 def _no_fault(point: str, targets: Sequence[np.ndarray]) -> None:
@@ -151,7 +153,7 @@ class Start(NamedTuple):
     """
 
     params: Callable[[], Params]
-    state: State | None = None
+    state: ServerState | None = None
     memories: tuple[Memory | None, ...] = ()
     update: int = 0
     counters: Mapping[str, Any] = MappingProxyType({})
@@ -178,7 +180,7 @@ class TrainState(NamedTuple):
     """
 
     params: Params
-    opt_state: State
+    opt_state: ServerState
     memories: tuple[Memory | None, ...] = ()
 
 
@@ -251,6 +253,11 @@ class Engine(Protocol):
     @property
     def state(self) -> TrainState:
         """The state after ``update`` updates; never one that a non-finite ELBO has touched."""
+        ...
+
+    @property
+    def params(self) -> Params:
+        """The parameters of ``state``, which cost less to have than all of it."""
         ...
 
     @property

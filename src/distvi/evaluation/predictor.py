@@ -18,6 +18,7 @@ from distvi.evaluation.metrics import (
     RegressionMetrics,
 )
 from distvi.models import Model
+from distvi.models.checks import check_predictions
 
 ROWS_PER_CHUNK = 25_000  # points times samples
 POINTS_IN_FIGURE = 2000
@@ -62,14 +63,26 @@ class Predictor:
             predictive = model.predict(params, x, key, samples)
             result = {"log_density": predictive.log_density(y)}
             if classes:
-                return result | {"probabilities": predictive.probabilities()}
-            return result | {
-                "mean": predictive.mean(),
-                "variance": predictive.variance(),
-                "quantiles": jnp.moveaxis(predictive.quantile(jnp.array(QUANTILES)), 0, 1),
-            }
+                result |= {"probabilities": predictive.probabilities()}
+            else:
+                result |= {
+                    "mean": predictive.mean(),
+                    "variance": predictive.variance(),
+                    "quantiles": jnp.moveaxis(predictive.quantile(jnp.array(QUANTILES)), 0, 1),
+                }
+            check_predictions(result, len(x), None if classes else len(standardization.y_shift))
+            return result
 
         self._predict = jax.jit(predict)
+
+    def trace(self, params: Params, examples: Examples) -> None:
+        """Look at the predictions of a few points without computing them.
+
+        Raises:
+            InputError: they are of a wrong shape.
+        """
+        x, y = examples.take(np.zeros(2, np.int64))
+        jax.eval_shape(self._predict, params, x, y, self._key)
 
     def chunks(
         self, params: Params, examples: Inputs

@@ -1,4 +1,4 @@
-"""What a model is: any object with ``init``, ``neg_elbo`` and ``predict``."""
+"""What a model is: any object with ``init``, an ELBO, and perhaps ``predict``."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Float, Shaped, UInt32
 
+from distvi.errors import InputError
 from distvi.models.predictive import Predictive
 
 Params = Any
@@ -29,12 +30,11 @@ class Batch:
 
 
 @runtime_checkable
-class Model(Protocol):
-    """A stochastic ELBO and its predictions, as pure functions of the parameters.
+class Trainable(Protocol):
+    """A stochastic ELBO as a pure function of the parameters: what training needs of a model.
 
-    Nothing else of distvi knows more of a model than this. A model may also have
-    ``freeze_until(params)``: a pytree like ``params`` of update numbers before which each parameter
-    keeps its initial value.
+    A model may also have ``freeze_until(params)``: a pytree like ``params`` of update numbers
+    before which each parameter keeps its initial value.
     """
 
     def init(self, key: Array) -> Params:
@@ -52,6 +52,17 @@ class Model(Protocol):
         """
         ...
 
+
+@runtime_checkable
+class Model(Trainable, Protocol):
+    """A stochastic ELBO and its predictions, as pure functions of the parameters.
+
+    Nothing else of distvi knows more of a model than this. One's own, given as
+    ``distvi.train(model=...)``, may have ``loss(params, batch, key)`` in the place of ``neg_elbo``
+    (whose fields know the number of examples, if it needs that), and is not tested if it has no
+    ``predict``.
+    """
+
     def predict(
         self, params: Params, x: Float[Array, "points inputs"], key: Array, samples: int
     ) -> Predictive:
@@ -66,5 +77,13 @@ def neg_elbo(
 
     References:
         Hoffman et al. (2013), section 2.3; Cutajar et al. (2017), equation 12.
+
+    Raises:
+        InputError: the log likelihoods are not one number for each example.
     """
+    if expected_log_likelihood.ndim != 1:
+        raise InputError(
+            f"the expected log likelihoods have shape {expected_log_likelihood.shape}; they should "
+            "be one number for each example of the batch, summed over the target's columns"
+        )
     return divergence - n_data * expected_log_likelihood.mean()

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from distvi.models.base import Model
+from distvi.models.base import Trainable
 from distvi.models.bayesian_network import BayesianNetwork, BayesianNetworkSettings
 from distvi.models.deep_gp import DeepGP, DeepGPSettings
 from distvi.models.likelihoods import Likelihood, Task, likelihood_named
+from distvi.models.own import OwnModelSettings, as_model
 from distvi.models.sampled import SampledSettings
+from distvi.system.names import OWN
+from distvi.system.settings import KindSettings
 
 
 class ModelFamily(NamedTuple):
@@ -15,37 +18,48 @@ class ModelFamily(NamedTuple):
 
     Attributes:
         settings: The class of its settings.
-        build: ``build(settings, inputs, outputs, likelihood, seed)``; the seed is of all that is
-            drawn once and stays.
+        build: ``build(settings, inputs, outputs, task, seed)``; the seed is of all that is drawn
+            once and stays.
     """
 
-    settings: type[SampledSettings]
-    build: Callable[[Any, int, int, Likelihood, int], Model]
+    settings: type[KindSettings]
+    build: Callable[[Any, int, int, Task, int], Trainable]
 
 
 def _deep_gp(
-    settings: DeepGPSettings, inputs: int, outputs: int, likelihood: Likelihood, seed: int
-) -> Model:
-    return DeepGP(inputs, outputs, likelihood, settings, seed)
+    settings: DeepGPSettings, inputs: int, outputs: int, task: Task, seed: int
+) -> Trainable:
+    return DeepGP(inputs, outputs, _likelihood(settings, outputs, task), settings, seed)
 
 
 def _bayesian_network(
-    settings: BayesianNetworkSettings, inputs: int, outputs: int, likelihood: Likelihood, seed: int
-) -> Model:
-    return BayesianNetwork(inputs, outputs, likelihood, settings)
+    settings: BayesianNetworkSettings, inputs: int, outputs: int, task: Task, seed: int
+) -> Trainable:
+    return BayesianNetwork(inputs, outputs, _likelihood(settings, outputs, task), settings)
+
+
+def _likelihood(settings: SampledSettings, outputs: int, task: Task) -> Likelihood:
+    return likelihood_named(
+        settings.likelihood, task=task, outputs=outputs, noise_var=settings.initial_noise_var
+    )
+
+
+def _own(settings: OwnModelSettings, inputs: int, outputs: int, task: Task, seed: int) -> Trainable:
+    return as_model(settings.made_again())
 
 
 MODELS: Mapping[str, ModelFamily] = {
     "deep_gp": ModelFamily(DeepGPSettings, _deep_gp),
     "bayesian_network": ModelFamily(BayesianNetworkSettings, _bayesian_network),
+    OWN: ModelFamily(OwnModelSettings, _own),
 }
 
 DEFAULT_MODEL = "deep_gp"
 
 
 def build_model(
-    settings: SampledSettings, *, inputs: int, outputs: int, task: Task, seed: int = 0
-) -> Model:
+    settings: KindSettings, *, inputs: int, outputs: int, task: Task, seed: int = 0
+) -> Any:
     """The model that the settings describe, for data of the given shape.
 
     Args:
@@ -56,9 +70,7 @@ def build_model(
         seed: Of the fixed spectral draws.
 
     Raises:
-        InputError: the likelihood does not suit the task, or the number of classes.
+        InputError: the likelihood does not suit the task, or the number of classes; or a model of
+            one's own cannot be made again.
     """
-    likelihood = likelihood_named(
-        settings.likelihood, task=task, outputs=outputs, noise_var=settings.initial_noise_var
-    )
-    return MODELS[settings.kind].build(settings, inputs, outputs, likelihood, seed)
+    return MODELS[settings.kind].build(settings, inputs, outputs, task, seed)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, UInt32
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from distvi.models.base import Batch, Params, neg_elbo
+from distvi.models.checks import check_log_density
 from distvi.models.likelihoods import Likelihood, LikelihoodName
 from distvi.models.predictive import Predictive
 from distvi.system.settings import KindSettings
@@ -80,6 +81,7 @@ class SampledModel(ABC):
         """
         f = self._sample_latents(params, batch.x, batch.index, key, self.settings.samples)
         log_p = self.likelihood.log_density(params["likelihood"], f, batch.y)
+        check_log_density(log_p, f)
         return neg_elbo(log_p.mean(0), self.divergence(params), n_data)
 
     def predict(

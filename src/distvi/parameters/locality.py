@@ -40,6 +40,8 @@ class Reach(NamedTuple):
     cause: str = ""
 
 
+_DELIVERIES = 5  # what joins them counts as well, and few may be joined otherwise than many
+
 _NOTHING = Reach()
 _EVERYTHING = frozenset((-1, -2))  # of no tensor, and never of one alone
 
@@ -79,7 +81,7 @@ def locality_of(rule: ServerRule, params: PyTree) -> tuple[Locality, str]:
 
     def update(part: PyTree, state: PyTree, payload: PyTree, base: PyTree) -> tuple[PyTree, PyTree]:
         one = Delivery(payload, 1.0, base if rule.keeps is Keep.BASE else None)
-        return rule.apply(part, state, [one, one], 1.0)  # two: what joins them counts as well
+        return rule.apply(part, state, [one] * _DELIVERIES, 1.0)
 
     initial = jax.make_jaxpr(rule.init)(params)
     reaches = _follow(initial.jaxpr, own)

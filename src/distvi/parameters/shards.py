@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from distvi.algorithms.base import Delivery, Message, Payload, Scalar, ServerRule, State, Wire
+from distvi.algorithms.base import Delivery, Encoded, Payload, Scalar, ServerRule, ServerState, Wire
 from distvi.errors import InputError
 from distvi.parameters.layout import Layout, Tensor
 from distvi.parameters.locality import Locality, locality_of
 from distvi.parameters.placement import Placement, Slice, place
 
 Flat = Float[Array, " size"]
-States = tuple[State, ...]
+States = tuple[ServerState, ...]
 """One for each server."""
 
 
@@ -87,7 +87,7 @@ class Shard:
             return Runs(flat[start:stop] for start, stop in self._runs)
         return self._tree([flat[start:stop] for start, stop in self._ends])
 
-    def by_tensor(self, state: State) -> State:
+    def by_tensor(self, state: ServerState) -> ServerState:
         """A rule's state with trees of tensors for runs."""
 
         def split(runs: Any) -> PyTree:
@@ -99,7 +99,7 @@ class Shard:
 
         return jax.tree.map(split, state, is_leaf=lambda node: isinstance(node, Runs))
 
-    def in_runs(self, state: State) -> State:
+    def in_runs(self, state: ServerState) -> ServerState:
         """The inverse of `by_tensor`."""
         flat = jax.ShapeDtypeStruct((self.layout.size,), jnp.float32)
         like = jax.eval_shape(lambda flat: self.rule.init(self.take(flat)), flat)
@@ -178,7 +178,7 @@ class Shards:
             new_states.append(state)
         return _join(pieces), tuple(new_states)
 
-    def transmit(self, wire: Wire, payload: Payload) -> tuple[list[Message], Payload]:
+    def transmit(self, wire: Wire, payload: Payload) -> tuple[list[Encoded], Payload]:
         """See `distvi.algorithms.base.Transmit`."""
         flat, messages, pieces = self.layout.flatten(payload), [], []
         for shard in self.each:
@@ -188,10 +188,10 @@ class Shards:
             pieces += zip(shard.starts, received, strict=True)
         return messages, self.layout.unflatten(_join(pieces))
 
-    def messages_like(self, wire: Wire | None) -> list[Message]:
+    def messages_like(self, wire: Wire | None) -> list[Encoded]:
         """Shapes and dtypes of what each server gets of a payload (``jax.ShapeDtypeStruct``)."""
 
-        def messages(flat: Flat) -> list[Message]:
+        def messages(flat: Flat) -> list[Encoded]:
             parts = [shard.take(flat) for shard in self.each]
             return parts if wire is None else [wire.encode(part) for part in parts]
 
@@ -218,7 +218,7 @@ class Shards:
             return self
         return make_shards(self.layout, place("ranges", self.layout.sizes, 1), self.rule)
 
-    def gather(self, states: States) -> State:
+    def gather(self, states: States) -> ServerState:
         """The state that an unsharded run would have: checkpoints do not depend on servers.
 
         Its arrays are NumPy's, and may share memory with those that are given: nothing is compiled.
@@ -237,7 +237,7 @@ class Shards:
         like = jax.eval_shape(self.rule.init, self._params)
         return jax.tree_util.tree_map_with_path(gathered, like)
 
-    def scatter(self, state: State) -> States:
+    def scatter(self, state: ServerState) -> States:
         """The parts of an unsharded run's state; the inverse of `gather`."""
         leaves = jax.tree_util.tree_leaves_with_path(state)
         whole = {path: np.asarray(leaf) for path, leaf in leaves}
@@ -251,7 +251,7 @@ class Shards:
             used[path] = start + like.size
             return leaf.ravel()[start : start + like.size]
 
-        def empty(shard: Shard) -> State:
+        def empty(shard: Shard) -> ServerState:
             by_tensor = replace(shard, by_run=False)
             return jax.eval_shape(
                 lambda flat: shard.rule.init(by_tensor.take(flat)), _shape(self.layout)

@@ -1,17 +1,21 @@
 """The servers of one process: versions of the parameters, and payloads under their tickets."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
-from distvi.algorithms.base import Delivery, Keep, State, weighted_sum
+from distvi.algorithms.base import Delivery, Keep, ServerState, weighted_sum
 from distvi.algorithms.combine import rates
 from distvi.errors import RunFailed
 from distvi.parameters.shards import Flat, Shards, States
 from distvi.protocol import Commit, Ticket, TicketId
+
+_AT_ONCE = 8
+"""Payloads that are summed in one pass; each number of them is a program of its own."""
 
 
 class ParameterVersion(NamedTuple):
@@ -39,7 +43,7 @@ class Store:
     """
 
     def __init__(
-        self, shards: Shards, flat: Flat, state: State | None = None, version: int = 0
+        self, shards: Shards, flat: Flat, state: ServerState | None = None, version: int = 0
     ) -> None:
         self.shards = shards
         self._joined = shards = shards.joined
@@ -61,7 +65,7 @@ class Store:
         return self.shards.layout.unflatten(self._flat)
 
     @property
-    def state(self) -> State:
+    def state(self) -> ServerState:
         """The servers' state as an unsharded run has it."""
         copied = jax.tree.map(np.array, self._states)  # the next update uses its own up
         return self._joined.gather(copied)
@@ -104,8 +108,8 @@ class Store:
         self._version = command.version
 
     def _combined(self, held: list[_Held], factors: tuple[float, ...]) -> Flat:
-        if factors == (1.0,) and self.shards.rule.combine is weighted_sum:
-            return held[0].payload
+        if self.shards.rule.combine is weighted_sum:
+            return _sum([payload for payload, _ in held], factors)
         deliveries = [
             Delivery(payload, np.float32(factor), base)
             for (payload, base), factor in zip(held, factors, strict=True)
@@ -113,5 +117,22 @@ class Store:
         return self._combine(self._flat, self._states, deliveries)
 
 
-def _scattered(shards: Shards, state: State) -> States:
+def _scattered(shards: Shards, state: ServerState) -> States:
     return jax.tree.map(jnp.array, shards.scatter(state))  # the first update uses them up
+
+
+def _sum(payloads: Sequence[Flat], factors: Sequence[float]) -> Flat:
+    """The weighted sum in few passes over the numbers, each by one of few programs."""
+    if tuple(factors) == (1.0,):
+        return payloads[0]
+    total = _pass(payloads[:_AT_ONCE], np.array(factors[:_AT_ONCE], np.float32))
+    for start in range(_AT_ONCE, len(payloads), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        total = _pass([total, *payloads[some]], np.array([1.0, *factors[some]], np.float32))
+    return total
+
+
+@jax.jit
+def _pass(payloads: Sequence[Flat], factors: Float[Array, " payloads"]) -> Flat:
+    deliveries = [Delivery(each, factors[n]) for n, each in enumerate(payloads)]
+    return weighted_sum(None, None, deliveries)

@@ -37,7 +37,8 @@ class Lines(Silent):
     def finished(self, run: Path, summary: Mapping[str, Any]) -> None:
         """Say the result."""
         clock = "virtual time" if summary.get("clock") == "virtual" else "training"
-        _say(f"done in {summary['training_time_s']:.1f} s of {clock}: {brief(summary['test'])}")
+        result = brief(summary["test"]) if summary["test"] else "without tests"
+        _say(f"done in {summary['training_time_s']:.1f} s of {clock}: {result}")
         _say(f"written to {run}")
 
     def _line(self, update: int, test: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import (
     FuncFormatter,
     LogLocator,
@@ -62,9 +62,11 @@ def run_figure(
     title: str,
     training: Table,
     tests: Table,
-    predictions: Reliability | Intervals,
+    predictions: Reliability | Intervals | None,
 ) -> None:
     """Draw a run's learning curves beside its calibration, as a PNG of 1800 x 720 pixels.
+
+    Of a run without tests there is the curve of training alone.
 
     Values that are not finite are left out of the curves.
 
@@ -77,7 +79,7 @@ def run_figure(
             fraction) or ``rmse``, and where it is known ``coverage_50``, ``coverage_90``,
             ``coverage_95``; one row per evaluation.
         predictions: The last evaluation's reliability table for classification; otherwise its
-            predictions with their intervals.
+            predictions with their intervals; None: nothing was tested.
 
     Raises:
         KeyError: a column is missing.
@@ -89,22 +91,31 @@ def run_figure(
         figure = Figure(figsize=(12, 4.8), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(title, x=0.006, ha="left", weight="bold", size=12.5)
-        # Each panel lays itself out: one's labels make no holes in another.
-        left, middle, right = np.asarray(figure.subfigures(1, 3))
-        _draw_training(left.subplots(), training)
-        score, mnll = middle.subplots(2, sharex=True)
-        _draw_tests(score, mnll, tests)
-        main, strip = right.subplots(2, height_ratios=[3, 1])
-        if isinstance(predictions, Reliability):
-            _draw_reliability(main, strip, predictions)
+        if predictions is None:
+            _draw_training(figure.subplots(), training)
         else:
-            _draw_intervals(main, strip, predictions, tests)
+            # Each panel lays itself out: one's labels make no holes in another.
+            left, middle, right = np.asarray(figure.subfigures(1, 3))
+            _draw_training(left.subplots(), training)
+            _draw_test_panels(middle, right, tests, predictions)
         part = path.with_name(f".{path.name}.part")
         try:
             figure.savefig(part, format="png")
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def _draw_test_panels(
+    middle: SubFigure, right: SubFigure, tests: Table, predictions: Reliability | Intervals
+) -> None:
+    score, mnll = middle.subplots(2, sharex=True)
+    _draw_tests(score, mnll, tests)
+    main, strip = right.subplots(2, height_ratios=[3, 1])
+    if isinstance(predictions, Reliability):
+        _draw_reliability(main, strip, predictions)
+    else:
+        _draw_intervals(main, strip, predictions, tests)
 
 
 def _draw_training(axes: Axes, training: Table) -> None:

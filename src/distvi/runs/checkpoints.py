@@ -76,7 +76,7 @@ def write(
 ) -> Path:
     """Write ``folder/update`` and delete all but the newest ``keep`` checkpoints.
 
-    Checkpoints of later updates are deleted too: they belong to a course that was abandoned when
+    Checkpoints of later updates are deleted too: they belong to what was abandoned when
     the run was resumed from an earlier one.
 
     Args:

@@ -73,6 +73,11 @@ class Run:
         """Number of training examples."""
         return _parsed(self.path / DATA, "n_train", int)
 
+    @cached_property
+    def checksum(self) -> str:
+        """Of the data, if they were made in memory; else empty."""
+        return _parsed(self.path / DATA, "checksum", str, "")
+
     @property
     def checkpoint_folder(self) -> Path:
         """The folder of checkpoints."""
@@ -148,6 +153,7 @@ def create(
     schema: Schema,
     standardization: Standardization,
     n_train: int,
+    checksum: str = "",
 ) -> Run:
     """Make a run folder with its configuration and what predictions need to be undone.
 
@@ -157,6 +163,7 @@ def create(
         schema: The columns of the data.
         standardization: Learnt on the training part.
         n_train: Number of training examples.
+        checksum: Of data in memory, which will have to be given again.
 
     Raises:
         InputError: the folder holds a run already, or cannot be written.
@@ -165,6 +172,7 @@ def create(
         "schema": schema.to_json(),
         "standardization": standardization.to_json(),
         "n_train": n_train,
+        **({"checksum": checksum} if checksum else {}),
     }
     check_new(out)
     made: list[Path] = []
@@ -238,8 +246,10 @@ def _remove(folders: Sequence[Path]) -> None:
             folder.rmdir()
 
 
-def _parsed(path: Path, name: str, parse: Any) -> Any:
+def _parsed(path: Path, name: str, parse: Any, default: Any = None) -> Any:
     record = read_json(path)
+    if default is not None and name not in record:
+        return default
     try:
         return parse(record[name])
     except (KeyError, TypeError, ValueError) as error:

@@ -8,24 +8,40 @@ import numpy as np
 from jaxtyping import Array
 
 from distvi import data
-from distvi.config.data import DataSettings
+from distvi.config.data import MEMORY, DataSettings
 from distvi.config.run import RunConfig
 from distvi.data import Dataset, Schema, Standardization, Task
 from distvi.errors import InputError
 from distvi.evaluation.predictor import Predictor
-from distvi.models import Model, build_model
+from distvi.models import Model, Trainable, as_model, build_model
+from distvi.models.own import made
 from distvi.runs.folder import Run
+from distvi.runs.own import dataset_of
+from distvi.system.names import OWN
 
 # The noise of update u has the key fold_in(run's key, u); these two lie beyond any update.
 INIT, PREDICT = 2**32 - 1, 2**32 - 2
 
 
-def load_dataset(settings: DataSettings) -> Dataset:
+def load_dataset(settings: DataSettings, given: Any = None) -> Dataset:
     """The data set that the settings name.
 
+    Args:
+        settings: The table ``[data]``.
+        given: The data themselves, where they were made in memory; see `distvi.runs.own.Own`.
+
     Raises:
-        InputError: see `distvi.data.load`.
+        InputError: see `distvi.data.load`; or data in memory are not given.
     """
+    if settings.dataset == MEMORY:
+        if given is None:
+            raise InputError(
+                "the data of this run were made in memory; give them again, from Python: data=(x, "
+                "y), or the distvi.Dataset"
+            )
+        return dataset_of(given, settings)
+    if given is not None:
+        raise InputError(f"data are given, but those of this run are {settings.dataset}")
     test_indices: Any = settings.test_indices
     if settings.split is not None and not isinstance(test_indices, str):
         raise InputError(
@@ -51,8 +67,12 @@ def check_same_data(dataset: Dataset, run: Run) -> None:
     """Refuse data that are no longer those that a run began with.
 
     Raises:
-        InputError: other columns, or another number of training examples.
+        InputError: other columns, or another number of training examples; in memory, other values.
     """
+    if run.checksum and dataset.checksum() != run.checksum:
+        raise InputError(
+            f"the data are not those that {run.path} began with: other values, or another order"
+        )
     if dataset.schema != run.schema or len(dataset.train) != run.n_train:
         raise InputError(
             f"{run.config.data.dataset} is not the data set that {run.path} began with: other "
@@ -60,8 +80,21 @@ def check_same_data(dataset: Dataset, run: Run) -> None:
         )
 
 
-def model_of(config: RunConfig, schema: Schema) -> Model:
-    """The model of a run."""
+def model_of(config: RunConfig, schema: Schema, own: Any = None) -> Trainable:
+    """The model of a run.
+
+    Args:
+        config: Of the run.
+        schema: Of its data.
+        own: The model itself, where it was given as an object.
+
+    Raises:
+        InputError: the settings do not suit the data, or a model of one's own cannot be made again.
+    """
+    if own is not None:
+        if config.model.kind != OWN:
+            raise InputError(f"a model is given, but that of this run is {config.model.kind}")
+        return as_model(made(own))
     return build_model(
         config.model,
         inputs=len(schema.inputs),
@@ -88,6 +121,8 @@ def run_key(config: RunConfig) -> Array:
 def locate(settings: DataSettings) -> DataSettings:
     """Paths that mean the same from any folder and shell, so that run.toml repeats the run."""
     paths = {name: getattr(settings, name) for name in ("dataset", "data_dir", "test_indices")}
+    if settings.dataset == MEMORY:
+        del paths["dataset"]
     known = {entry.name: entry for entry in data.available()}
     if entry := known.get(settings.dataset):
         del paths["dataset"]

@@ -1,7 +1,8 @@
 """What a trained run says of new inputs: metrics where the targets are known, tables elsewhere."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from distvi import data
-from distvi.data import Examples, Task
+from distvi.data import Dataset, Examples, Task
+from distvi.data.arrays import checked, inputs_of, targets_of
 from distvi.errors import InputError
 from distvi.evaluation.metrics import QUANTILES
 from distvi.evaluation.predictor import Evaluation, Predictor
+from distvi.models import Model
 from distvi.runs import checkpoints
 from distvi.runs.folder import Run
+from distvi.runs.own import NOTHING, Own, as_data, dataset_of
 from distvi.runs.parts import (
     check_same_data,
     load_dataset,
@@ -31,24 +35,26 @@ Writer = Callable[[Any, pa.Schema], Any]
 WRITERS: dict[str, Writer] = {".parquet": pq.ParquetWriter, ".csv": pacsv.CSVWriter}
 
 
-def evaluate(run: Run, dataset: str | None = None) -> dict[str, float]:
+def evaluate(run: Run, dataset: Any = None, *, own: Own = NOTHING) -> dict[str, float]:
     """Metrics of a run's newest checkpoint.
 
     Args:
         run: The run.
         dataset: Another data set, whose test part is used, or a table of the run's columns, all
-            of whose rows are; None, or the run's own data: the part that the run held out.
+            of whose rows are; None, or the run's own data: the part that the run held out. Arrays
+            ``(x, y)`` are as a table, and a `Dataset` as a data set.
+        own: What the run was given as objects and cannot be made again.
 
     Raises:
         InputError: a damaged checkpoint, other columns, no targets, or the run's own data have
             changed since.
     """
-    predictor, params = load_predictor(run)
+    predictor, params = load_predictor(run, own)
     examples = _examples(run, dataset)
     return Evaluation(predictor, params, examples, run.schema.targets[0]).metrics
 
 
-def predict(run: Run, inputs: Path, out: Path) -> int:
+def predict(run: Run, inputs: Any, out: Path, *, own: Own = NOTHING) -> int:
     """Write predictions for a table of inputs, with their uncertainty, in original units.
 
     For regression and counts, for each target: mean, standard deviation (noise included) and
@@ -56,8 +62,9 @@ def predict(run: Run, inputs: Path, out: Path) -> int:
 
     Args:
         run: The run.
-        inputs: A table with the run's input columns; see `distvi.data.load_inputs`.
+        inputs: A table with the run's input columns, see `distvi.data.load_inputs`; or an array.
         out: A ``.parquet`` or ``.csv`` file.
+        own: What the run was given as objects and cannot be made again.
 
     Returns:
         The number of rows.
@@ -69,10 +76,14 @@ def predict(run: Run, inputs: Path, out: Path) -> int:
         raise InputError(f"--out {out}: the name must end in {' or '.join(WRITERS)}")
     if out.is_dir():
         raise InputError(f"--out {out} is a folder; name a file in it")
-    if out.resolve() == inputs.resolve():
-        raise InputError(f"--out {out} is the table of inputs; choose another file")
-    x, _ = data.load_inputs(inputs, run.schema)
-    predictor, params = load_predictor(run)
+    if isinstance(inputs, str | PathLike):
+        table = Path(inputs)
+        if out.resolve() == table.resolve():
+            raise InputError(f"--out {out} is the table of inputs; choose another file")
+        x, _ = data.load_inputs(table, run.schema)
+    else:
+        x = inputs_of(inputs, run.schema)
+    predictor, params = load_predictor(run, own)
     blanks = np.zeros(len(x), np.int32)
     if run.schema.task is not Task.CLASSIFICATION:
         blanks = np.zeros((len(x), len(run.schema.targets)), np.float32)
@@ -83,13 +94,15 @@ def predict(run: Run, inputs: Path, out: Path) -> int:
     return len(x)
 
 
-def load_predictor(run: Run) -> tuple[Predictor, Any]:
+def load_predictor(run: Run, own: Own = NOTHING) -> tuple[Predictor, Any]:
     """A run's predictions and the parameters of its newest checkpoint.
 
     Raises:
-        InputError: there is no checkpoint, or it is damaged.
+        InputError: there is no checkpoint, or it is damaged; or the model cannot predict.
     """
-    model = model_of(run.config, run.schema)
+    model = model_of(run.config, run.schema, own.model)
+    if not isinstance(model, Model):
+        raise InputError(f"the model of {run.path} has no predict(params, x, key, samples)")
     checkpoint = run.newest_checkpoint()
     like = jax.eval_shape(model.init, run_key(run.config))
     params = checkpoint.restore(checkpoints.PARAMS, like)
@@ -97,8 +110,10 @@ def load_predictor(run: Run) -> tuple[Predictor, Any]:
     return predictor, params
 
 
-def _examples(run: Run, dataset: str | None) -> Examples:
+def _examples(run: Run, dataset: Any) -> Examples:
     own = run.config.data
+    if dataset is not None and not isinstance(dataset, str):
+        return _in_memory(run, as_data(dataset))
     if (
         dataset is None
         or locate(own.model_copy(update={"dataset": dataset})).dataset == own.dataset
@@ -108,20 +123,33 @@ def _examples(run: Run, dataset: str | None) -> Examples:
         return found.test
     named = dataset in {entry.name for entry in data.available()}
     if named or Path(dataset).is_dir():
-        found = data.load(dataset, data_dir=own.data_dir)
-        theirs, ours = found.schema, run.schema
-        if (theirs.inputs, theirs.targets, theirs.classes) != (
-            ours.inputs,
-            ours.targets,
-            ours.classes,
-        ):
-            raise InputError(f"{dataset} has other columns than {ours.name}, which the run learnt")
-        return found.test
+        return _test_part(run, data.load(dataset, data_dir=own.data_dir))
     x, y = data.load_inputs(dataset, run.schema)
     if y is None:
         targets = ", ".join(run.schema.targets)
         raise InputError(f"{dataset} has no target column ({targets}) to evaluate against")
     return Examples(x, y)
+
+
+def _in_memory(run: Run, given: Any) -> Examples:
+    """What to evaluate on of data in memory: the test part of the run's own, or of a data set."""
+    if isinstance(given, Dataset):
+        return _test_part(run, checked(given))
+    if run.checksum:
+        with suppress(InputError):  # too few rows to be split again, say: they are others
+            same = dataset_of(given, run.config.data)
+            if same.checksum() == run.checksum:
+                return same.test
+    if len(given) != 2:
+        raise InputError("give the rows to evaluate on as (x, y)")
+    return Examples(inputs_of(given[0], run.schema), targets_of(given[1], run.schema))
+
+
+def _test_part(run: Run, found: Dataset) -> Examples:
+    theirs, ours = found.schema, run.schema
+    if (theirs.inputs, theirs.targets, theirs.classes) != (ours.inputs, ours.targets, ours.classes):
+        raise InputError(f"{found.name} has other columns than {ours.name}, which the run learnt")
+    return found.test
 
 
 def _table_schema(run: Run) -> pa.Schema:

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import PyTree
 
 from distvi.errors import InputError, nearest
+from distvi.system.names import find, is_name
 
 
 def names() -> list[str]:
@@ -24,7 +25,8 @@ def build(
     """An optimizer of optax by its name, such as ``adam``.
 
     Args:
-        name: A function of ``optax``, or else of ``optax.contrib``, that takes a learning rate.
+        name: A function of ``optax``, or else of ``optax.contrib``, that takes a learning rate;
+            or ``module:function``, called with the learning rate first.
         learning_rate: A number or a schedule.
         options: Further arguments of that function.
 
@@ -32,6 +34,8 @@ def build(
         InputError: no such optimizer, no such argument, or one that needs more than gradients
             (a line search, a Polyak step), which no engine can give it.
     """
+    if is_name(name):
+        return made(find(name), learning_rate, options)
     factory = {**_factories(optax.contrib), **_factories(optax)}.get(name)
     if factory is None:
         raise InputError(f"unknown optimizer '{name}'{nearest(name, names())}")
@@ -54,6 +58,51 @@ def build(
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"optimizer '{name}' cannot be used with {options}: {reason}") from error
     return optimizer
+
+
+def made(
+    factory: Any,
+    learning_rate: optax.ScalarOrSchedule,
+    options: Mapping[str, Any] | None = None,
+) -> optax.GradientTransformation:
+    """An optimizer of one's own.
+
+    Args:
+        factory: Makes it of the learning rate; or it is one already.
+        learning_rate: A number or a schedule.
+        options: Further arguments.
+
+    Raises:
+        InputError: what it makes is no transformation of optax.
+    """
+    if isinstance(factory, optax.GradientTransformation):
+        return factory
+    optimizer = factory(learning_rate, **(options or {}))
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise InputError(
+            f"{getattr(factory, '__qualname__', factory)}(learning_rate) gave "
+            f"{type(optimizer).__name__}; it should give a transformation of optax"
+        )
+    return optimizer
+
+
+def try_out(optimizer: optax.GradientTransformation, shapes: PyTree) -> None:
+    """Make one update of parameters abstractly.
+
+    Raises:
+        InputError: the optimizer does not suit them.
+    """
+
+    def one_update(params: PyTree) -> PyTree:
+        return optimizer.update(params, optimizer.init(params), params)
+
+    try:
+        jax.eval_shape(one_update, shapes)
+    except Exception as error:  # of someone's code
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"the optimizer cannot be used with the model's parameters: {reason}"
+        ) from error
 
 
 def schedule(

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array
 
 from distvi import data
-from distvi.aggregation import scheme_named
+from distvi.aggregation import scheme_named, sync
 from distvi.aggregation.registry import typed_options
 from distvi.algorithms.base import Algorithm
 from distvi.algorithms.draft import Draft
@@ -27,8 +27,10 @@ from distvi.engines.base import Built, Engine, Problem, Recipe, Start
 from distvi.engines.registry import ENGINES
 from distvi.errors import InputError
 from distvi.evaluation.predictor import Predictor
-from distvi.models import Batch, Model
+from distvi.models import Batch, Model, Trainable
+from distvi.models.checks import check_neg_elbo, check_params, checked_neg_elbo
 from distvi.protocol import Scheme
+from distvi.runs.own import NOTHING, Own
 from distvi.runs.parts import (
     INIT,
     PREDICT,
@@ -38,6 +40,7 @@ from distvi.runs.parts import (
     model_of,
     run_key,
 )
+from distvi.system.names import OWN, is_name
 from distvi.system.settings import Settings
 from distvi.training import optimizers
 
@@ -60,15 +63,19 @@ class Plan:
         scheme: How workers and updates are kept in step.
         rules: By name, what workers and servers do beyond a plain gradient and its optimizer.
         updates: How many there are.
+        requests_per_update: That a worker answers, in the mean.
+        own: Objects that the configuration cannot hold.
     """
 
     config: RunConfig
     dataset: Dataset
     standardization: Standardization
-    model: Model
+    model: Trainable
     scheme: Scheme
     rules: Mapping[str, Settings]
     updates: int
+    requests_per_update: float = 1.0
+    own: Own = NOTHING
 
     @property
     def batch_size(self) -> int:
@@ -103,10 +110,15 @@ class Plan:
         Raises:
             InputError: an unknown optimizer, or options that it does not take.
         """
-        training = self.config.training
-        found = optimizers.build(
-            training.optimizer, self.schedule(steps), training.optimizer_options
-        )
+        training, rates = self.config.training, self.schedule(steps)
+        if training.optimizer != OWN:
+            found = optimizers.build(training.optimizer, rates, training.optimizer_options)
+        elif self.own.optimizer is not None:
+            found = optimizers.made(self.own.optimizer, rates, training.optimizer_options)
+        else:
+            raise InputError(
+                "the optimizer of this run was an object; give it again, from Python: optimizer=..."
+            )
         return freeze(
             found, jax.tree.map(lambda first: math.ceil(steps * first), self._freeze_until)
         )
@@ -127,13 +139,19 @@ class Plan:
 
         def loss(params: Any, x: Array, y: Array, index: Array, key: Array) -> Array:
             batch = Batch(*standardization.standardize(x, y), index)
-            return model.neg_elbo(params, batch, key, n_data)
+            return checked_neg_elbo(model, params, batch, key, n_data)
 
-        server = optimize(self.optimizer(), is_uniform=not freezes(self._freeze_until))
-        requests = self.config.engine.requests_per_update(self.scheme)
-        draft = Draft(gradient(loss), server, self.optimizer, requests)
+        # Whoever wrote an optimizer may have told it which tensor is which.
+        is_uniform = not (self._has_own_optimizer or freezes(self._freeze_until))
+        server = optimize(self.optimizer(), is_uniform=is_uniform)
+        draft = Draft(gradient(loss), server, self.optimizer, self.requests_per_update)
         made = draft_of(self.rules, draft)
         return Algorithm(self.scheme, made.worker, made.server)
+
+    @property
+    def _has_own_optimizer(self) -> bool:
+        name = self.config.training.optimizer
+        return name == OWN or is_name(name)
 
     @cached_property
     def problem(self) -> Problem:
@@ -153,7 +171,8 @@ class Plan:
             key=run_key(self.config),
             updates=self.updates,
             seed=training.seed,
-            recipe=self.recipe,
+            recipe=None if self.own.stuck else self.recipe,
+            no_recipe=self.own.stuck,
         )
 
     @property
@@ -164,6 +183,7 @@ class Plan:
             "schema": self.dataset.schema.to_json(),
             "standardization": self.standardization.to_json(),
             "updates": self.updates,
+            "requests_per_update": self.requests_per_update,
         }
         return Recipe(f"{__name__}:{rebuild.__name__}", settings)
 
@@ -177,28 +197,53 @@ class Plan:
         start = start or Start(self.initial_params)
         return ENGINES[settings.kind].build(settings, self.problem, self.algorithm, start)
 
-    def predictor(self) -> Predictor:
-        """The model's predictions."""
+    def predictor(self) -> Predictor | None:
+        """The model's predictions; None: it makes none."""
+        if not isinstance(self.model, Model):
+            return None
         return make_predictor(self.config, self.model, self.standardization, self.dataset.task)
 
+    def check_own_parts(self) -> None:
+        """Look at the shapes of what the user has written, by tracing it once.
 
-def prepare(config: RunConfig, standardization: Standardization | None = None) -> Plan:
+        Raises:
+            InputError: one of them is not what it should be.
+        """
+        if self._has_own_optimizer:
+            optimizers.try_out(self.optimizer(), self.shapes)
+        if self.config.model.kind == OWN:
+            examples = self.dataset.train
+            check_params(self.shapes)
+            x, y = self.standardization.standardize(*examples.take(np.zeros(1, np.int64)))
+            row = Batch(x, y, np.zeros(1, np.uint32))  # pyright: ignore[reportArgumentType]
+            args = self.batch_size, run_key(self.config), len(examples)
+            check_neg_elbo(self.model, self.shapes, row, *args)
+            if (predictor := self.predictor()) is not None:
+                predictor.trace(self.shapes, examples)
+
+
+def prepare(
+    config: RunConfig, standardization: Standardization | None = None, own: Own = NOTHING
+) -> Plan:
     """Read the data, build the model, check everything against everything.
 
     Args:
         config: From `distvi.config.resolve.resolve`.
         standardization: Of the run to go on with; None: learnt here.
+        own: Objects that the configuration cannot hold.
 
     Raises:
         InputError: the data are bad, or a setting does not suit them.
     """
     # Before the data are read: the first computation of JAX settles how many devices there are.
     engine = config.engine.written_out()
-    own = typed_options(config.algorithm.scheme, config.algorithm.scheme_options)
-    algorithm = config.algorithm.model_copy(update={"scheme_options": own})
+    algorithm = config.algorithm
+    if algorithm.scheme != OWN:
+        typed = typed_options(algorithm.scheme, algorithm.scheme_options)
+        algorithm = algorithm.model_copy(update={"scheme_options": typed})
     config = config.model_copy(update={"algorithm": algorithm, "engine": engine})
-    scheme, rules = _scheme(config), _rules(config)
-    dataset = load_dataset(config.data)
+    scheme, rules = _scheme(config, own), _rules(config)
+    dataset = load_dataset(config.data, own.data)
     if standardization is None:
         mode = dataset.inputs_mode if config.data.inputs == "auto" else config.data.inputs
         standardization = Standardization.learn(dataset.train, dataset.task, mode)
@@ -207,11 +252,15 @@ def prepare(config: RunConfig, standardization: Standardization | None = None) -
     if training.shuffle_block is None:
         block = data.default_block(dataset.train.x)
         training = training.model_copy(update={"shuffle_block": block})
-    located = _resolve_split(locate(config.data), dataset)
+    located = locate(config.data)
+    if not isinstance(own.data, Dataset):
+        located = _resolve_split(located, dataset)
     config = config.model_copy(update={"data": located, "training": training})
-    model = model_of(config, dataset.schema)
-    plan = Plan(config, dataset, standardization, model, scheme, rules, updates)
+    model = model_of(config, dataset.schema, own.model)
+    requests = engine.requests_per_update(scheme)
+    plan = Plan(config, dataset, standardization, model, scheme, rules, updates, requests, own)
     _ = plan.algorithm  # an unknown optimizer is told before anything is written
+    plan.check_own_parts()
     return plan
 
 
@@ -235,14 +284,21 @@ def rebuild(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> Built:
     )
     config = RunConfig.model_validate(settings["config"])
     standardization = Standardization.from_json(settings["standardization"])
-    model = model_of(config, schema)
-    scheme, rules = _scheme(config), _rules(config)
-    plan = Plan(config, dataset, standardization, model, scheme, rules, settings["updates"])
+    model, rules = model_of(config, schema), _rules(config)
+    # Only the main process has a use for the scheme, which may be an object that cannot travel.
+    lengths = settings["updates"], settings["requests_per_update"]
+    plan = Plan(config, dataset, standardization, model, sync(), rules, *lengths)
     return Built(plan.problem, plan.algorithm.worker, plan.algorithm.server)
 
 
-def _scheme(config: RunConfig) -> Scheme:
+def _scheme(config: RunConfig, own: Own) -> Scheme:
     algorithm, engine = config.algorithm, config.engine
+    if algorithm.scheme == OWN:
+        if own.scheme is None:
+            raise InputError(
+                "the scheme of this run was an object; give it again, from Python: scheme=..."
+            )
+        return own.scheme
     options = {**engine.scheme_defaults(algorithm.scheme), **algorithm.scheme_options}
     return scheme_named(algorithm.scheme, engine.workers or 1, options)
 

@@ -25,6 +25,7 @@ from distvi.evaluation.predictor import Evaluation
 from distvi.progress import Progress, Silent
 from distvi.runs import checkpoints
 from distvi.runs.folder import Run, check_new, create, load_run
+from distvi.runs.own import NOTHING, Own
 from distvi.runs.parts import check_same_data
 from distvi.runs.recording import journal_file, trace_file
 from distvi.runs.summary import summarize
@@ -56,13 +57,20 @@ class Interrupted(KeyboardInterrupt):
         self.run, self.signum = run, signum
 
 
-def train(config: RunConfig, out: Path | None = None, progress: Progress | None = None) -> Run:
+def train(
+    config: RunConfig,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    own: Own = NOTHING,
+) -> Run:
     """Train from the first update to the last.
 
     Args:
         config: From `distvi.config.resolve.resolve`.
         out: The run folder to make; by default the next free ``runs/NAME-0001``.
         progress: Who is told how it goes.
+        own: Objects that the configuration cannot hold.
 
     Raises:
         InputError: the input is wrong; nothing has been written.
@@ -71,24 +79,31 @@ def train(config: RunConfig, out: Path | None = None, progress: Progress | None 
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
     """
     check_new(out)
-    plan = prepare(config)
+    plan = prepare(config, own=own)
     engine = plan.engine()
     dataset = plan.dataset
-    run = create(out, plan.config, dataset.schema, plan.standardization, len(dataset.train))
+    checksum = "" if own.data is None else dataset.checksum()
+    n_train = len(dataset.train)
+    run = create(out, plan.config, dataset.schema, plan.standardization, n_train, checksum)
     return Trainer(run, plan, engine, progress or Silent()).go()
 
 
-def resume(path: Path, progress: Progress | None = None) -> Run:
+def resume(path: Path, progress: Progress | None = None, *, own: Own = NOTHING) -> Run:
     """Go on with a run from its newest checkpoint, bit for bit as if it had never stopped.
 
     A newest checkpoint that is damaged is passed over with a warning, if there is one before it.
+
+    Args:
+        path: The run folder.
+        progress: Who is told how it goes.
+        own: Objects that the run began with and that its configuration cannot hold.
 
     Raises:
         InputError: no run folder, no checkpoint that can be read, or other data than before.
         RunFailed, Interrupted: as `train`.
     """
     run = load_run(path)
-    plan = prepare(run.config, run.standardization)
+    plan = prepare(run.config, run.standardization, own)
     check_same_data(plan.dataset, run)
     progress = progress or Silent()
     checkpoint = _newest_good(run, progress)
@@ -242,16 +257,19 @@ class Trainer:
         self.progress.reported(self.engine.update, neg_elbo, self.counters["training_time_s"])
 
     def _evaluate(self) -> None:
+        if self.predictor is None:
+            return
         with self._timed("evaluation_time_s"):
             dataset = self.plan.dataset
-            on_one = jax.device_put(self._good_state().params, self.engine.devices[0])
+            on_one = jax.device_put(self._good_params(), self.engine.devices[0])
             self.evaluation = Evaluation(self.predictor, on_one, dataset.test, dataset.targets[0])
         metrics = self.evaluation.metrics
         self._row().update({f"test_{name}": value for name, value in metrics.items()})
         self.progress.tested(self.engine.update, metrics)
 
     def _checkpoint(self) -> None:
-        state = self._good_state()
+        self._good_params()
+        state = self.engine.state
         with self._timed("training_time_s"):
             self.counters["engine"] = self.engine.counters
             self.unsaved = self._attempt(lambda: self._save(state))
@@ -266,15 +284,15 @@ class Trainer:
             self.plan.config.training.keep_checkpoints,
         )
 
-    def _good_state(self) -> TrainState:
-        """The engine's state, if its parameters are finite.
+    def _good_params(self) -> Any:
+        """The engine's parameters, if they are finite.
 
         A finite ELBO can have a gradient that is not, and the next ELBO would be too late.
         """
-        state = self.engine.state
-        if not _all_finite(state.params):
+        params = self.engine.params
+        if not _all_finite(params):
             raise Diverged("the parameters were no longer finite", self.engine.update)
-        return state
+        return params
 
     def _write(self, status: str) -> None:
         self.run.write_metrics(self._table())
@@ -293,13 +311,12 @@ class Trainer:
     def _draw(self) -> None:
         from distvi.report.figures import run_figure  # matplotlib is slow to import
 
-        assert self.evaluation is not None
         run_figure(
             self.run.figure,
             title=f"{self.plan.dataset.name}, {self.plan.config.model.kind}",
             training=self._columns("neg_elbo"),
             tests=self._columns("test_mnll"),
-            predictions=self.evaluation.predictions,
+            predictions=None if self.evaluation is None else self.evaluation.predictions,
         )
 
     def _row(self) -> dict[str, Any]:
@@ -319,7 +336,7 @@ class Trainer:
 
     def _columns(self, having: str) -> dict[str, np.ndarray]:
         rows = [row for row in self._table() if row.get(having) is not None]
-        names = [name for name in rows[0] if rows[0][name] is not None]
+        names = [name for name, value in rows[0].items() if value is not None] if rows else []
         return {n.removeprefix("test_"): np.array([row[n] for row in rows]) for n in names}
 
     @contextmanager

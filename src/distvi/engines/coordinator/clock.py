@@ -21,7 +21,8 @@ class Clock:
 
     def now_s(self) -> float:
         """What it shows."""
-        return (self._stopped_s or self.machine()) - self._lost_s
+        now_s = self.machine() if self._stopped_s is None else self._stopped_s
+        return now_s - self._lost_s
 
     def stop(self) -> None:
         """Nobody listens for a while: that is no worker's fault."""

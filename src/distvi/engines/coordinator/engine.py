@@ -1,6 +1,6 @@
 """Training with workers and servers that are processes, whatever the fleet is made of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from distvi.algorithms.base import Algorithm, Keep, Memory
+from distvi.algorithms.base import Algorithm, Keep, Memory, Params
 from distvi.engines.base import Built, Devices, Halted, Problem, Start, TrainState
 from distvi.engines.coordinator.clock import Clock
 from distvi.engines.coordinator.fleet import Fleet
@@ -27,7 +27,7 @@ from distvi.engines.trace import Span
 from distvi.protocol import Observer, Rules, drive, initial_state
 
 _KEPT, _KEPT_BYTES = 32, 1 << 27
-"""Payloads that are kept for servers that die, until they save; fewer where they are large."""
+"""Contributions that are kept for servers that die, until they save; fewer where they are large."""
 
 _REDONE = STATE_SLOTS
 """A slot of the servers' state that no server writes."""
@@ -97,7 +97,9 @@ class FleetEngine:
             self._memories = Memories(begun)
         versions = Versions(start.update)
         turn = self._record.used // self._workers
-        payload_bytes = max(self._slots.sizes[1], 1)
+        keeps_base = algorithm.server.keeps is Keep.BASE
+        parameters, payload, *_ = self._slots.sizes
+        kept_bytes = payload + (parameters if keeps_base else 0)
         self._transport = FleetTransport(
             fleet=self._fleet,
             limits=limits,
@@ -105,12 +107,12 @@ class FleetEngine:
             members=[WorkerRecord(turn=turn) for _ in range(self._workers)],
             requests=Requests(
                 versions,
-                keeps_base=algorithm.server.keeps is Keep.BASE,
+                keeps_base=keeps_base,
                 memories=self._memories,
             ),
             request_size=problem.batch_size * algorithm.worker.batches,
             servers=len(self._shards.each),
-            most_kept=max(1, min(_KEPT, _KEPT_BYTES // payload_bytes)),
+            most_kept=max(1, min(_KEPT, _KEPT_BYTES // max(kept_bytes, 1))),
             tracker=self.tracker,
             clock=self._clock,
         )
@@ -145,17 +147,21 @@ class FleetEngine:
     def state(self) -> TrainState:
         """The state after ``update`` updates, from when the ``with`` block was entered."""
         transport, numbers = self._transport, self._numbers
-        flat = np.array(numbers.parameters.bytes(transport.versions.slot).view(np.float32))
         begin, updates = transport.recovery
         slot = numbers.states.bytes(self._redone(begin, updates) if updates else begin.state)
+        flat = jax.ShapeDtypeStruct((self._shards.layout.size,), np.float32)
         like = jax.eval_shape(self._shards.init, flat)
         states = tuple(
             jax.tree.unflatten(jax.tree.structure(tree), [np.array(a) for a in views(arrays, slot)])
             for tree, arrays in zip(like, self._slots.states, strict=True)
         )
-        return TrainState(
-            self._shards.layout.unflatten(flat), self._shards.gather(states), self._remembered()
-        )
+        return TrainState(self.params, self._shards.gather(states), self._remembered())
+
+    @property
+    def params(self) -> Params:
+        """The parameters after ``update`` updates."""
+        slot = self._numbers.parameters.bytes(self._transport.versions.slot)
+        return self._shards.layout.unflatten(np.array(slot.view(np.float32)))
 
     def _redone(self, begin: Begin, updates: list[Apply]) -> int:
         """Make updates again in this process; where a run breaks off, a server may be dead."""
@@ -252,7 +258,7 @@ class FleetEngine:
         }
 
     @property
-    def statistics(self) -> Mapping[str, Any]:
+    def statistics(self) -> dict[str, Any]:
         """Its fields of summary.json."""
         counters = self.counters
         return summary_fields(

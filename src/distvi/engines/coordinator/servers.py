@@ -129,7 +129,7 @@ class Servers:
             return None
         assert isinstance(pending.message, Apply)
         self.versions.publish()
-        requests = [self.requests.of(part.ticket) for part in command.contributions]
+        requests = [self.requests.of(each.ticket) for each in command.contributions]
         for request in requests:
             request.is_kept = True
         self.log.append(Logged(pending.message, requests))

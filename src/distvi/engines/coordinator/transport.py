@@ -44,6 +44,7 @@ from distvi.protocol import (
     SetAlarm,
     Stop,
     StopRequested,
+    TicketId,
 )
 
 _ROUND_S = 0.1  # between two looks at limits and interruptions
@@ -363,11 +364,11 @@ class FleetTransport:
     def _committed(self, command: Commit) -> None:
         """All servers have made an update."""
         self._members.updated()
-        requests = [self._decided(part.ticket.key) for part in command.contributions]
+        requests = [self._decided(each.ticket.key) for each in command.contributions]
         self.neg_elbos.append(sum(request.neg_elbo for request in requests) / len(requests))
         self._carry_out()
 
-    def _decided(self, key: tuple[int, int, int]) -> RequestSlots:
+    def _decided(self, key: TicketId) -> RequestSlots:
         request = self.requests.decide(key)
         assert request is not None
         return request

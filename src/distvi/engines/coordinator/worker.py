@@ -59,7 +59,8 @@ class Worker:
         layout, rule = slots.shards.layout, slots.rule
         flat = jax.ShapeDtypeStruct((layout.size,), jnp.float32)
         self._memory_like = jax.eval_shape(lambda flat: rule.init(layout.unflatten(flat)), flat)
-        self._init = jax.jit(lambda flat: rule.init(layout.unflatten(flat)))
+        self._init: Any = jax.jit(lambda flat: rule.init(layout.unflatten(flat)))
+        self._targets: dict[int, list[np.ndarray]] = {}
         self._memory: Memory = None if slots.has_memory else self._memory_like
         self._slot = memory
 
@@ -82,6 +83,8 @@ class Worker:
         lowered = program.lower(flat, self._memory_like, self.batch(0).batches, problem.key)
         with one_at_a_time or nullcontext():
             self._compiled = lowered.compile()
+            if self._slots.has_memory:
+                self._init = self._init.lower(flat).compile()
         return self._clock() - before_s
 
     def answer(self, request: Compute, batch: WorkerBatch, received_s: float) -> Computed:
@@ -102,7 +105,10 @@ class Worker:
         # By way of NumPy, because ``float`` of an array takes twice as long.
         neg_elbo, arrays = np.asarray(value).item(), [np.asarray(array) for array in arrays]
         computed_s = self._clock()
-        targets = views(self._slots.targets, self._numbers.payloads.bytes(request.payload))
+        targets = self._targets.get(request.payload)
+        if targets is None:
+            slot = self._numbers.payloads.bytes(request.payload)
+            targets = self._targets[request.payload] = views(self._slots.targets, slot)
         self._built.fault("writing", targets)
         is_good = push(arrays, targets) and np.isfinite(neg_elbo).item()
         if self._slots.has_memory and is_good:

@@ -63,8 +63,8 @@ def local_engine(
     """
     if problem.recipe is None:
         raise InputError(
-            "engine 'local' has processes of its own, which cannot build this problem: it has no "
-            "recipe; use --engine simulated or mesh"
+            "engine 'local' has processes of its own, which cannot build this problem: "
+            f"{problem.no_recipe}. Or use engine 'mesh' or 'simulated', which have none"
         )
     layout = layout_of(problem.shapes)
     placement = place(topology.placement, layout.sizes, topology.servers)

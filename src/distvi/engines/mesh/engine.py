@@ -15,7 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from distvi.algorithms.base import Algorithm, Batches, Delivery, Keep, Memory, answer, whole
+from distvi.algorithms.base import (
+    Algorithm,
+    Batches,
+    Delivery,
+    Keep,
+    Memory,
+    Params,
+    answer,
+    whole,
+)
 from distvi.engines.base import Devices, Diverged, Problem, Start, TrainState, has_memory
 from distvi.engines.mesh.blocks import (
     BLOCK_BYTES,
@@ -143,7 +152,7 @@ class MeshEngine:
         places, rule = batch_sharding(on), algorithm.worker
         self._carry = self._first(algorithm, start, places)
         self._update, self._last = start.update, problem.updates
-        self._update_size = problem.batch_size * rule.batches
+        self._update_size, self._batches = problem.batch_size * rule.batches, rule.batches
         self._has_memory = has_memory(rule, problem.shapes)
         self.workers, self.devices, self._call_s = len(on), on, call_s
         resident = _fits(problem, on[0]) if resident is None else resident
@@ -187,6 +196,11 @@ class MeshEngine:
         return TrainState(params, opt_state, (memory,) if self._has_memory else ())
 
     @property
+    def params(self) -> Params:
+        """The parameters after ``update`` updates. The next ``advance`` deletes their arrays."""
+        return self._carry.params
+
+    @property
     def update(self) -> int:
         """Updates made since the run began."""
         return self._update
@@ -224,7 +238,7 @@ class MeshEngine:
         """
         gradients = self._update * self.workers
         params_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self._carry.params))
-        exchanged_bytes = gradients * params_bytes if self.workers > 1 else 0
+        exchanged_bytes = gradients * self._batches * params_bytes if self.workers > 1 else 0
         return {
             "clock": "wall",
             "workers": self.workers,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
-from distvi.engines.simulated.machines import InFlight, Message, Server, Worker
+from distvi.engines.simulated.machines import InFlight, ServerMachine, Transfer, WorkerMachine
 from distvi.engines.simulated.settings import ClusterSettings
 from distvi.engines.simulated.timeline import NO_TIMELINE, Timeline
 from distvi.protocol import (
@@ -72,9 +72,9 @@ class Cluster:
     ) -> None:
         self.settings, self.timeline = settings, timeline
         self.request_size = batches * batch_size
-        self.workers = [Worker(number, settings, seed) for number in range(workers)]
+        self.workers = [WorkerMachine(number, settings, seed) for number in range(workers)]
         self.servers = [
-            Server(number, settings, *sizes)
+            ServerMachine(number, settings, *sizes)
             for number, sizes in enumerate(zip(part_bytes, pushed_bytes or part_bytes, strict=True))
         ]
         self.now_s = self.start_s = start_s
@@ -139,7 +139,7 @@ class Cluster:
         request.computed_s = worker.free_s = worker.compute(request.started_s, work_s)
         self._push(request)
 
-    def _pull(self, worker: Worker) -> float:
+    def _pull(self, worker: WorkerMachine) -> float:
         """Every server sends its part, once it has applied the update that was requested last."""
         messages = []
         for server in self.servers:
@@ -161,11 +161,11 @@ class Cluster:
         for turn in range(len(servers)):
             server = servers[(worker.number + turn) % len(servers)]
             ends_s = worker.sends.carry(begins_s, server.pushed_bytes)
-            message = Message(request, server, ends_s + self._latency_s)
+            message = Transfer(request, server, ends_s + self._latency_s)
             self._at(begins_s + self._latency_s, self._reach, message)
             begins_s = ends_s
 
-    def _reach(self, message: Message) -> None:
+    def _reach(self, message: Transfer) -> None:
         """The first byte of a message is at its server."""
         request, server, last_s = message
         if request.is_over:
@@ -221,10 +221,10 @@ class Cluster:
             for worker in computing:
                 worker.lost_s += machine.loss(*self._numbers(computing)) * max(works_s)
 
-    def _computing(self) -> list[Worker]:
+    def _computing(self) -> list[WorkerMachine]:
         return [worker for worker in self.workers if worker.is_computing(self.now_s)]
 
-    def _numbers(self, computing: Sequence[Worker]) -> tuple[int, int, int]:
+    def _numbers(self, computing: Sequence[WorkerMachine]) -> tuple[int, int, int]:
         return len(self.workers), len(computing), len(self.servers)
 
     def _cancel(self, command: Cancel) -> None:
@@ -235,7 +235,7 @@ class Cluster:
         self._end(request)
         self._stop_work(worker)
 
-    def _stop_work(self, worker: Worker) -> None:
+    def _stop_work(self, worker: WorkerMachine) -> None:
         """Nothing that a worker still had to compute or send occupies it any more."""
         if not worker.requests:
             worker.free_s = min(worker.free_s, self.now_s)
@@ -243,7 +243,7 @@ class Cluster:
                 port.busy_s -= max(0.0, port.free_s - self.now_s)
                 port.free_s = min(port.free_s, self.now_s)
 
-    def _join(self, worker: Worker) -> Event:
+    def _join(self, worker: WorkerMachine) -> Event:
         worker.incarnation += 1
         worker.joined_s = self.now_s
         if rate_per_s := self.settings.workers.crash_rate_per_s:
@@ -251,7 +251,7 @@ class Cluster:
             self._at(crash_s, self._crash, (worker, worker.incarnation))
         return Joined(worker.number, worker.incarnation)
 
-    def _crash(self, what: tuple[Worker, int]) -> Event | None:
+    def _crash(self, what: tuple[WorkerMachine, int]) -> Event | None:
         worker, incarnation = what
         if worker.joined_s is None or worker.incarnation != incarnation:
             return None
@@ -266,7 +266,7 @@ class Cluster:
             self._leave(worker)
             self._at(self.now_s + 2 * self._latency_s, self._join, worker)
 
-    def _leave(self, worker: Worker) -> None:
+    def _leave(self, worker: WorkerMachine) -> None:
         for request in list(worker.requests.values()):
             self._end(request)
         self._stop_work(worker)
@@ -281,7 +281,7 @@ class Cluster:
         """The request whose gradient will be the next to arrive, as far as is known now."""
         next_s, upcoming = math.inf, None
         for time_s, _, _, what in self._queue:
-            request = what.request if isinstance(what, Message) else what
+            request = what.request if isinstance(what, Transfer) else what
             if isinstance(request, InFlight) and not request.is_over and time_s < next_s:
                 next_s, upcoming = time_s, request
         return None if upcoming is None else upcoming.key

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from distvi.algorithms.base import Algorithm
+from distvi.algorithms.base import Algorithm, Params
 from distvi.engines.base import Devices, Halted, Problem, Start, TrainState
 from distvi.engines.simulated.cluster import Cluster
 from distvi.engines.simulated.settings import SimulatedSettings, cluster_named
@@ -93,7 +93,7 @@ class SimulatedEngine:
             algorithm.worker,
             cluster,
             store,
-            WorkerMemories(algorithm.worker, problem.shapes, start.memories),
+            WorkerMemories(algorithm.worker, shards.layout, start.memories),
             self._record.used // len(cluster.workers),
             ahead=rules.scheme.stragglers is Stragglers.FINISH,
         )
@@ -109,6 +109,11 @@ class SimulatedEngine:
         """The state after ``update`` updates."""
         store, memories = self._transport.store, self._transport.memories
         return TrainState(store.params, store.state, memories.of_all(len(self._cluster.workers)))
+
+    @property
+    def params(self) -> Params:
+        """The parameters after ``update`` updates."""
+        return self._transport.store.params
 
     @property
     def update(self) -> int:

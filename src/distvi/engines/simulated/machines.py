@@ -45,7 +45,7 @@ class InFlight:
         "sequence", "started_s", "worker",
     )  # fmt: skip
 
-    def __init__(self, worker: "Worker", command: SendParameters, now_s: float) -> None:
+    def __init__(self, worker: "WorkerMachine", command: SendParameters, now_s: float) -> None:
         self.worker = worker
         self.sequence, self.base = command.sequence, command.version
         self.lane = 0
@@ -62,15 +62,15 @@ class InFlight:
         return (self.worker.number, self.worker.incarnation, self.sequence)
 
 
-class Message(NamedTuple):
+class Transfer(NamedTuple):
     """What one server gets of a gradient; ``last_s``: when its last byte can be there."""
 
     request: InFlight
-    server: "Server"
+    server: "ServerMachine"
     last_s: float
 
 
-class Worker:
+class WorkerMachine:
     """A worker's machine."""
 
     def __init__(self, number: int, settings: ClusterSettings, seed: int | str) -> None:
@@ -130,7 +130,7 @@ class Spells:
             now_s = self._end_s
 
 
-class Server:
+class ServerMachine:
     """A parameter server's machine."""
 
     def __init__(

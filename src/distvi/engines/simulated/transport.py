@@ -13,9 +13,9 @@ from jaxtyping import Array
 
 from distvi.algorithms.base import Batches, Memory, WorkerRule, answer
 from distvi.algorithms.combine import are_finite
-from distvi.engines.base import Problem, has_memory, read_batches
+from distvi.engines.base import Problem, read_batches
 from distvi.engines.simulated.cluster import Cluster
-from distvi.parameters import Flat, ParameterVersion, Shards, Store
+from distvi.parameters import Flat, Layout, ParameterVersion, Shards, Store
 from distvi.protocol import (
     Cancel,
     Command,
@@ -31,7 +31,7 @@ from distvi.protocol import (
 )
 
 
-class Work(NamedTuple):
+class Sent(NamedTuple):
     """What a worker was sent: parameters, and which of its requests it is."""
 
     parameters: ParameterVersion
@@ -46,32 +46,36 @@ class FlatAnswer(NamedTuple):
     memory: Memory
 
 
+_NEVER = (-1, -1)  # no incarnation, no request
+
+
 class WorkerMemories:
     """What stays with each worker, where the rule has something to stay.
 
     Args:
         rule: Of the workers.
-        shapes: Of the parameters.
+        layout: Of the parameters.
         first: Of each worker; None: it begins anew.
     """
 
-    def __init__(self, rule: WorkerRule, shapes: Any, first: tuple[Memory | None, ...]) -> None:
-        self.has_any = has_memory(rule, shapes)
+    def __init__(self, rule: WorkerRule, layout: Layout, first: tuple[Memory | None, ...]) -> None:
+        self._init = jax.jit(lambda flat: rule.init(layout.unflatten(flat)))
+        flat = jax.ShapeDtypeStruct((layout.size,), np.float32)
+        self._nothing = jax.eval_shape(self._init, flat)
+        self.has_any = bool(jax.tree.leaves(self._nothing))
         self.lost = 0
-        self._init = jax.jit(rule.init)
-        self._rule = rule
-        self._now: dict[int, Memory] = {
-            worker: memory for worker, memory in enumerate(first) if memory is not None
+        self._now = {worker: each for worker, each in enumerate(first) if each is not None}
+        self._decided: dict[int, tuple[int, int, Memory]] = {
+            worker: (*_NEVER, each) for worker, each in self._now.items()
         }
-        self._decided = dict(self._now)
         self._arrived: dict[TicketId, Memory] = {}
 
-    def now(self, worker: int, params: Any) -> Memory:
+    def now(self, worker: int, flat: Flat) -> Memory:
         """With which a worker works on parameters."""
         if not self.has_any:
-            return self._rule.init(params)
+            return self._nothing
         if worker not in self._now:
-            self._now[worker] = self._init(params)
+            self._now[worker] = self._init(flat)
         return self._now[worker]
 
     def arrived(self, ticket: TicketId, memory: Memory) -> None:
@@ -82,7 +86,10 @@ class WorkerMemories:
     def decided(self, ticket: TicketId) -> None:
         """The answer is in an update, or refused: so much belongs to a checkpoint."""
         if ticket in self._arrived:
-            self._decided[ticket[0]] = self._arrived.pop(ticket)
+            worker, incarnation, sequence = ticket
+            memory = self._arrived.pop(ticket)
+            if self._decided.get(worker, _NEVER)[:2] < (incarnation, sequence):
+                self._decided[worker] = incarnation, sequence, memory
 
     def left(self, worker: int) -> None:
         """A worker is dead, and its memory with it."""
@@ -94,7 +101,12 @@ class WorkerMemories:
 
     def of_all(self, workers: int) -> tuple[Memory | None, ...]:
         """For a checkpoint."""
-        return tuple(map(self._decided.get, range(workers))) if self.has_any else ()
+        if not self.has_any:
+            return ()
+        return tuple(
+            self._decided[worker][-1] if worker in self._decided else None
+            for worker in range(workers)
+        )
 
 
 class SimulatedTransport:
@@ -132,7 +144,7 @@ class SimulatedTransport:
         self._problem, self._rule = problem, rule
         self._ahead = ahead
         self._next = [first_request] * len(cluster.workers)
-        self._work: dict[TicketId, Work] = {}
+        self._sent: dict[TicketId, Sent] = {}
         self._begun: dict[TicketId, FlatAnswer] = {}
         self._values: dict[TicketId, float] = {}
         self._answer = jax.jit(make_answer(rule, store.shards))
@@ -146,7 +158,7 @@ class SimulatedTransport:
         if isinstance(event, GradientArrived):
             event = self._arrived(event)
         elif isinstance(event, Left):
-            for key in [key for key in self._work if key[:2] == (event.worker, event.incarnation)]:
+            for key in [key for key in self._sent if key[:2] == (event.worker, event.incarnation)]:
                 self._abandon(key)
             self.memories.left(event.worker)
         return now_s, event
@@ -156,7 +168,7 @@ class SimulatedTransport:
         if isinstance(command, SendParameters):
             number = self._next[command.worker]
             key = (command.worker, command.incarnation, command.sequence)
-            self._work[key] = Work(self.store.pull(), number)
+            self._sent[key] = Sent(self.store.pull(), number)
             self._next[command.worker] += 1
         elif isinstance(command, Commit):
             self.store.commit(command)
@@ -176,37 +188,44 @@ class SimulatedTransport:
         self.cluster.execute(command)
 
     def _abandon(self, key: TicketId) -> None:
-        self._work.pop(key, None)
+        self._sent.pop(key, None)
         self._begun.pop(key, None)
 
     def _arrived(self, event: GradientArrived) -> Event:
         ticket = event.ticket
-        found = self._begin(ticket.key)
-        work = self._work.pop(ticket.key)
-        del self._begun[ticket.key]
-        value = float(found.neg_elbo)
-        # One that is not finite leaves no trace in its worker's memory.
-        if is_good := are_finite(value, [np.asarray(found.payload)]):
+        found, parameters = self._begin(ticket.key), self._sent[ticket.key].parameters
+        self._begin_ahead()
+        value = float(found.neg_elbo)  # waits
+        is_good = are_finite(value, [np.asarray(found.payload)])
+        del self._sent[ticket.key], self._begun[ticket.key]
+        if is_good:  # else it leaves no trace in its worker's memory
             self.memories.arrived(ticket.key, found.memory)
-        upcoming = self.cluster.upcoming() if self._ahead else None
-        if upcoming is not None:
-            self._begin(upcoming)
+        if self.memories.has_any:
+            self._begin_ahead()  # what had to wait for that memory
         if not is_good:
             return GradientNonFinite(ticket)
-        self.store.hold(ticket, found.payload, work.parameters)
+        self.store.hold(ticket, found.payload, parameters)
         self._values[ticket.key] = value
         return event
+
+    def _begin_ahead(self) -> None:
+        """Begin the next answer, unless its worker has to remember an earlier one first."""
+        upcoming = self.cluster.upcoming() if self._ahead else None
+        if upcoming is None:
+            return
+        earlier = (key for key in self._sent if key[:2] == upcoming[:2] and key < upcoming)
+        if not (self.memories.has_any and any(earlier)):
+            self._begin(upcoming)
 
     def _begin(self, key: TicketId) -> FlatAnswer:
         """The answer to a request, once; nobody waits for it here."""
         if key not in self._begun:
-            problem, rule, (parameters, number) = self._problem, self._rule, self._work[key]
+            problem, rule, (parameters, number) = self._problem, self._rule, self._sent[key]
             worker, count = key[0], rule.batches
             batches = read_batches(
                 problem, number * count, count, worker=worker, workers=len(self.cluster.workers)
             )
-            params = self.store.shards.layout.unflatten(parameters.flat)
-            memory = self.memories.now(worker, params)
+            memory = self.memories.now(worker, parameters.flat)
             self._begun[key] = self._answer(parameters.flat, memory, batches, problem.key)
         return self._begun[key]
 
