@@ -11,6 +11,7 @@ from itertools import count
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from distvi.errors import InputError
@@ -46,14 +47,19 @@ def checked_neg_elbo(
 
 
 def check_neg_elbo(
-    model: Trainable, shapes: Params, row: Batch, size: int, key: Array, n_data: int
+    model: Trainable,
+    shapes: Params,
+    row: tuple[np.ndarray, np.ndarray],
+    size: int,
+    key: Array,
+    n_data: int,
 ) -> None:
     """Look at a model's ``neg_elbo`` without computing it.
 
     Args:
         model: Of one's own.
         shapes: Of its parameters.
-        row: A batch of one example.
+        row: Inputs and targets of one example, as the model sees them.
         size: Examples in a batch.
         key: Any key.
         n_data: Examples in the training set.
@@ -62,11 +68,12 @@ def check_neg_elbo(
         InputError: it is no number, or sets each example against every other.
     """
 
+    def neg_elbo(params: Params, x: Array, y: Array, index: Array) -> Array:
+        return checked_neg_elbo(model, params, Batch(x, y, index), key, n_data)
+
     def look(size: int) -> None:
-        batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), row)
-        jax.eval_shape(
-            lambda params, batch: checked_neg_elbo(model, params, batch, key, n_data), shapes, batch
-        )
+        x, y = (jax.ShapeDtypeStruct((size, *rows.shape[1:]), rows.dtype) for rows in row)
+        jax.eval_shape(neg_elbo, shapes, x, y, jax.ShapeDtypeStruct((size,), jnp.uint32))
 
     refuse_outer_products(look, _name(model))
     look(size)

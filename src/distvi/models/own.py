@@ -7,7 +7,7 @@ tested, too. See `distvi.models.base.Model` for what these are.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from jaxtyping import Array, Float
 from pydantic import PositiveInt
@@ -37,7 +37,7 @@ class OwnModelSettings(KindSettings):
     """Monte Carlo samples of predictions."""
 
     @classmethod
-    def of(cls, model: Any) -> Self:
+    def of(cls, model: Any) -> "OwnModelSettings":
         """The settings that stand for an object, which is written down if that can be."""
         try:
             record = describe(model, THE_MODEL)
@@ -79,7 +79,7 @@ class OwnModel:
         """Initial parameters."""
         return self.own.init(key)
 
-    def neg_elbo(self, params: Params, batch: Batch, key: Array, n_data: int) -> Float[Array, ""]:
+    def neg_elbo(self, params: Params, batch: Batch, key: Array, n_data: int) -> Array:
         """The object's ``neg_elbo``, or its ``loss``."""
         if hasattr(self.own, "neg_elbo"):
             return self.own.neg_elbo(params, batch, key, n_data)

@@ -160,7 +160,7 @@ def _object(thing: Any, what: str, part: Part) -> Record:
     """An instance of a class: its fields, as they are given to the class or as they are stored."""
     kind = type(thing)
     name = name_of(kind, f"the class of {what}")
-    if is_dataclass(thing):
+    if is_dataclass(thing) and _takes_its_fields(kind):
         names = [each.name for each in fields(thing) if each.init]
         return {"of": name, "fields": {n: part(getattr(thing, n), f"field {n!r}") for n in names}}
     slots = any(getattr(each, "__slots__", ()) for each in kind.__mro__)
@@ -176,6 +176,13 @@ def _object(thing: Any, what: str, part: Part) -> Record:
         if not isinstance(getattr(kind, name, None), functools.cached_property)
     }
     return {"of": name, "stored": {n: part(each, f"field {n!r}") for n, each in own.items()}}
+
+
+def _takes_its_fields(kind: type) -> bool:
+    """Whether a class is made of its fields, as ``dataclass`` writes it."""
+    maker = next(each for each in kind.__mro__ if "__init__" in vars(each))
+    parameters = vars(maker).get("__dataclass_params__")
+    return parameters is not None and parameters.init
 
 
 _WRITERS: tuple[tuple[Any, Callable[[Any, str, Part], Record]], ...] = (

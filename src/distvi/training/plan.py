@@ -214,8 +214,7 @@ class Plan:
         if self.config.model.kind == OWN:
             examples = self.dataset.train
             check_params(self.shapes)
-            x, y = self.standardization.standardize(*examples.take(np.zeros(1, np.int64)))
-            row = Batch(x, y, np.zeros(1, np.uint32))  # pyright: ignore[reportArgumentType]
+            row = self.standardization.standardize(*examples.take(np.zeros(1, np.int64)))
             args = self.batch_size, run_key(self.config), len(examples)
             check_neg_elbo(self.model, self.shapes, row, *args)
             if (predictor := self.predictor()) is not None:
