@@ -90,3 +90,35 @@ def test_every_gradient_is_accounted_for(settings, cache) -> None:
     assert {span.what for span in engine.spans} >= {"compute", "push", "apply"}
     used = engine._transport.requests.used
     assert used <= 3  # of the requests that the end of the run has overtaken
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"local-steps": {"steps": 3, "outer_rate": 0.7, "outer_momentum": 0.9}},
+        {"top-k": {"fraction": 0.3}},
+        {"local-steps": {"steps": 2}, "top-k": {"fraction": 0.3}, "delay-compensation": {}},
+    ],
+    ids=" ".join,
+)
+def test_processes_compute_what_simulated_workers_do(settings, cache, rules) -> None:
+    own = settings | {"rules": rules, "updates": 20}
+    values, state = trained(linear.local(own, sync(), workers=2, servers=2, cache=cache), 20)
+    theirs, their_state = trained(linear.simulated(own, sync(), workers=2, servers=2), 20)
+    assert_close(values, theirs, 1e-5)
+    assert jax.tree.structure(state) == jax.tree.structure(their_state)
+    assert_close(state, their_state, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "rules", [{"delay-compensation": {"strength": 1e-3}}, {"top-k": {"fraction": 0.3}}], ids=str
+)
+def test_slots_of_asynchronous_processes_are_given_back(settings, cache, rules) -> None:
+    engine = linear.local(
+        settings | {"rules": rules}, asynchronous(in_flight=2), 2, servers=2, cache=cache
+    )
+    _, state = trained(engine)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    transport = engine._transport
+    assert transport.requests.used <= 2 * 2
+    assert transport.versions.used <= 2 * 2 + 2

@@ -20,6 +20,7 @@ from distvi.aggregation import (
 from distvi.engines.base import Halted
 from distvi.engines.simulated.settings import CLUSTERS, cluster_of
 from distvi.parameters import PLACEMENTS
+from distvi.protocol import Left
 from tests import linear
 
 UPDATES = linear.UPDATES
@@ -173,3 +174,53 @@ def test_a_cluster_without_workers_halts_with_a_good_state(problem) -> None:
     with engine, pytest.raises(Halted, match="0 workers"):
         engine.advance(UPDATES)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(engine.state.params))
+
+
+@pytest.mark.parametrize("rules", [{"top-k": {"fraction": 0.3}}, {"local-steps": {"steps": 2}}])
+def test_what_a_worker_remembers_is_used_once(problem, rules) -> None:
+    """By its next answer, even where the first byte of that is here before the last is complete."""
+    narrow = SLOW.servers.model_copy(update={"bandwidth_bytes_per_s": (40.0,)})
+    costs = SLOW.model_copy(update={"servers": narrow})
+    engine = simulated(problem(4, rules=rules), asynchronous(in_flight=3), workers=2, costs=costs)
+    transport, used = engine._transport, []
+    answer = transport._answer
+
+    def kept(flat: Any, memory: Any, *inputs: Any) -> Any:
+        used.append(memory)
+        return answer(flat, memory, *inputs)
+
+    transport._answer = kept
+    trained(engine)
+    assert len(used) >= UPDATES
+    assert len({id(memory) for memory in used}) == len(used)
+
+
+def test_a_worker_that_crashes_begins_its_memory_anew(problem) -> None:
+    workers = SLOW.workers.model_copy(
+        update={"crash_rate_per_s": 0.02, "rejoin_rate_per_s": 1.0, "speeds": (1.0,)}
+    )
+    costs = SLOW.model_copy(update={"workers": workers})
+    rules = {"local-steps": {"steps": 2}, "top-k": {"fraction": 0.3}}
+    engine = simulated(problem(4, rules=rules), asynchronous(), workers=3, costs=costs)
+    journal: list[Any] = []
+    engine.observers.append(lambda now_s, event, state, commands: journal.append(event))
+    _, state = trained(engine)
+    lost = engine.statistics["memories_lost"]
+    assert 0 < lost == engine.counters["memories_lost"] <= sum(isinstance(e, Left) for e in journal)
+    assert len(state.memories) == 3
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    start = linear.from_state(engine)
+    again = simulated(problem(4, rules=rules), asynchronous(), workers=3, start=start)
+    assert again.counters["memories_lost"] == lost  # it goes on counting
+
+
+def test_delay_compensation_changes_stale_gradients_alone(problem) -> None:
+    rules = {"delay-compensation": {"strength": 1e-3}}
+    for workers, is_same in ((1, True), (3, False)):
+        _, one = trained(simulated(problem(4), asynchronous(), workers=workers))
+        _, other = trained(simulated(problem(4, rules=rules), asynchronous(), workers=workers))
+        if is_same:
+            assert_close(other, one, 0)
+        else:
+            assert not np.allclose(other.params["w"], one.params["w"], rtol=1e-6)
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(other))
