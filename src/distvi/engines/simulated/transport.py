@@ -93,10 +93,11 @@ class WorkerMemories:
 
     def left(self, worker: int) -> None:
         """A worker is dead, and its memory with it."""
-        self.lost += worker in self._now
+        arrived = [ticket for ticket in self._arrived if ticket[0] == worker]
+        self.lost += bool(arrived or worker in self._decided)
         self._now.pop(worker, None)
         self._decided.pop(worker, None)
-        for ticket in [ticket for ticket in self._arrived if ticket[0] == worker]:
+        for ticket in arrived:
             del self._arrived[ticket]
 
     def of_all(self, workers: int) -> tuple[Memory | None, ...]:
