@@ -29,14 +29,15 @@ TRAINING = """
 import multiprocessing, os, sys
 from pathlib import Path
 from benchmarks import uci
-from distvi import progress, training
+from distvi import progress
+from distvi.training import trainer
 from tests.small_run import TINY
 
 class Ready(progress.Silent):
     def started(self, run, update, updates):
         os.write(1, f"{run}\\n".encode())
 
-training.Silent = Ready
+trainer.Silent = Ready
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

@@ -1,4 +1,4 @@
-"""The page about a gradient's life shows the diagram of the table that the machine uses."""
+"""The page about a gradient's life shows the table that the machine uses, and a run's messages."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 from distvi.aggregation import registry
 from distvi.protocol import life_diagram
+from distvi.testing.drawing import coordinator_diagram
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,11 +17,17 @@ def test_the_diagram_is_drawn_from_the_code() -> None:
     assert f"```mermaid\n{life_diagram()}```" in page
 
 
+def test_the_messages_are_drawn_from_a_run() -> None:
+    page = (ROOT / "docs/life-of-a-gradient.md").read_text(encoding="utf-8")
+    marked = f"<!-- coordinator_diagram() -->\n```mermaid\n{coordinator_diagram()}```"
+    assert marked in page
+
+
 def test_the_files_it_names_exist() -> None:
     page = (ROOT / "docs/life-of-a-gradient.md").read_text(encoding="utf-8")
-    registry = {word for word in page.split("`") if word.endswith(".py")}
-    assert len(registry) > 10
-    for name in registry:
+    names = {word for word in page.split("`") if word.endswith(".py")}
+    assert len(names) > 10
+    for name in names:
         places = (ROOT / name, ROOT / "src/distvi" / name)
         assert any(place.is_file() for place in places), name
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,22 +25,36 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_table(tmp_path_factory.mktemp("data") / "numbers.csv")
 
 
+RULES = {"rules": ["local-steps", "top-k"], "rule_options": {"steps": 2, "fraction": 0.2}}
+KINDS: dict[str, dict[str, Any]] = {
+    "mesh": {"engine": "mesh"},
+    "local": {"engine": "local"},
+    "mesh with memory": {"engine": "mesh", **RULES},
+    "local with memory": {"engine": "local", **RULES},
+}
+
+
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("mesh", "local")],
+    params=[pytest.param(own, marks=pytest.mark.xdist_group(name)) for name, own in KINDS.items()],
+    ids=KINDS,
 )
-def engine(request: pytest.FixtureRequest) -> str:
+def kind(request: pytest.FixtureRequest) -> dict[str, Any]:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(engine: str, table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(
+    kind: dict[str, Any], table: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
     model = MODEL | {"freeze_kernel": 50}
-    return api.train(table, out=out, model=model, engine=engine, **SETTINGS).path
+    return api.train(table, out=out, model=model, **kind, **SETTINGS).path
 
 
-def signalled(table: Path, out: Path, seed: int, number: signal.Signals, engine: str) -> int:
+def signalled(
+    table: Path, out: Path, seed: int, number: signal.Signals, kind: dict[str, Any]
+) -> int:
     """The exit status of a run that gets a signal at a random one of its updates."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
     model = [f"--set=model.{n}={v}" for n, v in (MODEL | {"freeze_kernel": 50}).items()]
@@ -51,7 +66,9 @@ def signalled(table: Path, out: Path, seed: int, number: signal.Signals, engine:
         str(table),
         *options,
         *model,
-        f"--engine={engine}",
+        f"--engine={kind['engine']}",
+        *(word for rule in kind.get("rules", ()) for word in ("--rules", rule)),
+        *(f"--rule-options.{n}={value}" for n, value in kind.get("rule_options", {}).items()),
         f"--out={out}",
     ]
     moment = random.Random(seed).randrange(20, UPDATES // 2)
@@ -68,10 +85,10 @@ def signalled(table: Path, out: Path, seed: int, number: signal.Signals, engine:
 
 
 def test_after_a_kill(
-    table: Path, uninterrupted: Path, tmp_path: Path, seed: int, engine: str
+    table: Path, uninterrupted: Path, tmp_path: Path, seed: int, kind: dict[str, Any]
 ) -> None:
     out = tmp_path / "run"
-    assert signalled(table, out, seed, signal.SIGKILL, engine) == -signal.SIGKILL
+    assert signalled(table, out, seed, signal.SIGKILL, kind) == -signal.SIGKILL
     assert json.loads((out / "summary.json").read_text())["status"] == "running"
     resumed_is_the_same(out, uninterrupted)
 
@@ -82,11 +99,11 @@ def test_after_an_interruption(
     uninterrupted: Path,
     tmp_path: Path,
     seed: int,
-    engine: str,
+    kind: dict[str, Any],
     number: signal.Signals,
 ) -> None:
     out = tmp_path / "run"
-    assert signalled(table, out, seed, number, engine) == 128 + number
+    assert signalled(table, out, seed, number, kind) == 128 + number
     summary = json.loads((out / "summary.json").read_text())
     assert summary["status"] == "interrupted"
     assert (out / "checkpoints" / str(summary["updates"])).is_dir()
@@ -97,9 +114,12 @@ def resumed_is_the_same(out: Path, uninterrupted: Path) -> None:
     run, whole = api.resume(out), api.load_run(uninterrupted)
     assert run.summary["status"] == "done"
     assert run.summary["test"] == whole.summary["test"]
-    for name in ("params.safetensors", "optimizer.safetensors"):
-        file = Path("checkpoints", str(UPDATES), name)
-        assert (out / file).read_bytes() == (uninterrupted / file).read_bytes()
+    last = Path("checkpoints", str(UPDATES))
+    files = {file.name for file in (uninterrupted / last).glob("*.safetensors")}
+    assert files >= {"params.safetensors", "optimizer.safetensors"}
+    assert ("memories.safetensors" in files) == ("memories_lost" in whole.summary)
+    for name in files:
+        assert (out / last / name).read_bytes() == (uninterrupted / last / name).read_bytes()
     columns = ["update", "neg_elbo", "test_rmse"]
     ours, theirs = (r.metrics.select(columns).to_pylist() for r in (run, whole))
     assert [row["update"] for row in ours] == [row["update"] for row in theirs]

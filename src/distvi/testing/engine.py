@@ -47,9 +47,19 @@ class PlayedSettings(ParameterServerSettings):
     max_restarts: int = Field(default=16, ge=0, description="Processes that are replaced.")
 
 
+class PlayedEngine(FleetEngine):
+    """Training by a fleet that is only played.
+
+    Attributes:
+        fleet: The fleet.
+    """
+
+    fleet: PlayedFleet
+
+
 def build(
     settings: PlayedSettings, problem: Problem, algorithm: Algorithm, start: Start
-) -> FleetEngine:
+) -> PlayedEngine:
     """An engine on a played fleet; see `distvi.engines.registry`.
 
     Raises:
@@ -87,7 +97,7 @@ def played_engine(
     odds: Mapping[Role, Odds] | None = None,
     limits: Limits | None = None,
     nonfinite_limit: int | None = None,
-) -> FleetEngine:
+) -> PlayedEngine:
     """An engine on a played fleet.
 
     Args:
@@ -120,15 +130,11 @@ def played_engine(
         worker_timeout_s=limits.worker_timeout_s,
         nonfinite_limit=nonfinite_limit,
     )
-    return FleetEngine(
-        problem,
-        algorithm,
-        rules,
-        Deployment(fleet, numbers, slots, workers),
-        limits,
-        start,
-        Clock(fleet.now_s),
-    )
+    deployment = Deployment(fleet, numbers, slots, workers)
+    clock = Clock(fleet.now_s)
+    engine = PlayedEngine(problem, algorithm, rules, deployment, limits, start, clock)
+    engine.fleet = fleet
+    return engine
 
 
 def computing(built: Built, slots: SlotMap, numbers: Numbers, workers: int) -> Cast:

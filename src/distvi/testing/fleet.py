@@ -96,7 +96,7 @@ class Odds(NamedTuple):
 
 
 CALM = Odds()
-ROUGH = Odds(killed=0.03, stopped=0.05, woken=0.05)
+ROUGH = Odds(killed=0.03, stopped=0.05, woken=0.1)
 
 
 @dataclass(eq=False, kw_only=True)

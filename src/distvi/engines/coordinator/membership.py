@@ -106,8 +106,10 @@ class Membership:
     def ended(self, worker: int) -> None:
         """A worker's process is dead, and touches no slot any more."""
         member = self.each[worker]
+        unanswered = self.requests.unanswered(worker)
+        member.turn -= len(unanswered) - len(member.untold)  # their batches are asked for again
         member.untold.clear()
-        for request in self.requests.unanswered(worker):
+        for request in unanswered:
             self._drop(request)
         self.requests.forget(worker)
         if member.is_member:

@@ -1,0 +1,130 @@
+"""The played fleet trains: what it computes does not depend on what happens meanwhile."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from distvi.aggregation import asynchronous, sync
+from distvi.algorithms.base import Algorithm
+from distvi.algorithms.delay_compensation import delay_compensated
+from distvi.algorithms.gradient import gradient, optimize
+from distvi.algorithms.top_k import top_k
+from distvi.engines import Engine, Start, TrainState
+from distvi.engines.coordinator.fleet import Role
+from distvi.engines.coordinator.transport import Limits
+from distvi.testing.engine import PlayedEngine, played_engine
+from distvi.testing.fleet import Odds
+from distvi.testing.problems import least_squares
+from tests.compilation import compile_once
+
+__all__ = ["compile_once"]
+
+UPDATES = 30
+STOPPED = Odds(stopped=0.05, woken=0.1)
+KILLED = Odds(killed=0.01, stopped=0.05, woken=0.1)
+PATIENT = Limits(worker_timeout_s=1e6, max_restarts=10**6)
+FEW_KEPT = 3
+
+ALGORITHMS = {
+    "plain": (gradient, optimize),
+    "top-k": (lambda loss: top_k(0.5)(gradient(loss)), optimize),
+    "delay-compensated": (gradient, lambda o, **kw: delay_compensated(0.04)(optimize(o, **kw))),
+}
+
+
+def engine(name: str = "plain", scheme: Any = None, **options: Any) -> PlayedEngine:
+    """Adam on least squares."""
+    worker, server = ALGORITHMS[name]
+    known = least_squares(UPDATES)
+    rules = worker(known.loss), server(optax.adam(0.05), is_uniform=True)
+    algorithm = Algorithm(scheme or sync(), *rules)
+    start = options.pop("start", known.start)
+    made = played_engine(known.problem, algorithm, start, **({"limits": PATIENT} | options))
+    made._transport._servers.most_kept = FEW_KEPT  # so that there are saves between faults
+    return made
+
+
+def trained(engine: Engine, *stops: int) -> TrainState:
+    with engine:
+        for until in (*stops, UPDATES):
+            engine.advance(until)
+            state = engine.state
+    return jax.tree.map(np.array, state)
+
+
+def assert_identical(one: Any, other: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("scheme", [sync(), asynchronous()], ids=lambda scheme: scheme.name)
+def test_a_known_answer_is_approached(name: str, scheme: Any) -> None:
+    known = least_squares(300)
+    worker, server = ALGORITHMS[name]
+    algorithm = Algorithm(scheme, worker(known.loss), server(optax.sgd(0.1), is_uniform=True))
+    with played_engine(known.problem, algorithm, known.start, servers=2) as engine:
+        values = engine.advance(300)
+        params = engine.state.params
+    assert values[-1] < 1e-3 * values[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.05), params, known.answer)
+
+
+@pytest.mark.parametrize("play", range(3))
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_faults_of_servers_leave_no_trace(name: str, play: int) -> None:
+    whole = trained(engine(name, servers=2))
+    odds: Mapping[Role, Odds] = {"worker": STOPPED, "server": KILLED}
+    played = engine(name, servers=2, seed=play, odds=odds)
+    assert_identical(trained(played, 1, 11), whole)
+    assert played.statistics["restarts"] > 0
+
+
+@pytest.mark.parametrize("play", range(3))
+def test_faults_of_the_only_worker_leave_no_trace(play: int) -> None:
+    whole = trained(engine(workers=1, servers=2))
+    odds: Mapping[Role, Odds] = {"worker": KILLED, "server": KILLED}
+    played = engine(workers=1, servers=2, seed=play, odds=odds)
+    assert_identical(trained(played, 1, 11), whole)
+    assert sum(worker.replaced for worker in played.status().workers) > 0
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_seed_gives_one_run(name: str) -> None:
+    odds: Mapping[Role, Odds] = {"worker": KILLED, "server": KILLED}
+    runs = [engine(name, asynchronous(), seed=4, odds=odds) for _ in range(2)]
+    one, other = (trained(run) for run in runs)
+    assert_identical(one, other)
+    ours, theirs = (run.statistics for run in runs)
+    assert ours == theirs
+    assert ours["restarts"] > 0
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_run_goes_on_from_what_a_checkpoint_has(name: str) -> None:
+    whole = trained(engine(name, servers=2))
+    with engine(name, servers=2, odds={"server": KILLED}) as first:
+        first.advance(13)
+        state, counters = jax.tree.map(np.array, first.state), first.counters
+    start = Start(lambda: state.params, state.opt_state, state.memories, 13, counters)
+    assert_identical(trained(engine(name, servers=2, seed=1, start=start)), whole)
+
+
+def test_a_memory_is_lost_with_its_worker() -> None:
+    with engine("top-k") as played:
+        played.advance(5)
+        assert None not in played.state.memories
+        played.fleet.played("worker", 1).is_alive = False
+        played.advance(UPDATES)
+    assert played.statistics["memories_lost"] == 1
+
+
+def test_virtual_time_passes_and_nothing_else_does() -> None:
+    with engine(limits=Limits(start_s=1e9)) as played:
+        before_s = played.now_s()
+        played.advance(UPDATES)
+        assert 0.1 < played.now_s() - before_s < 100.0
+        assert played.compile_time_s == 0.0
