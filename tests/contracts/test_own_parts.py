@@ -131,7 +131,7 @@ def test_resume_goes_on_with_everything_that_is_given_again(monkeypatch: Any) ->
         with pytest.raises(InputError, match=words):
             distvi.resume(stopped, **others)
     assert_equal(distvi.resume(stopped, **given), whole, rtol=0)
-    with pytest.raises(InputError, match="not those that .* began with: other values"):
+    with pytest.raises(InputError, match=r"not those that .* began with: other values"):
         distvi.resume(whole, **{**given, "data": (data[0] + 1.0, data[1])})
 
 
@@ -178,7 +178,7 @@ def test_a_class_made_in_a_function_is_told_where_to_go() -> None:
     class Inner(Line):
         pass
 
-    with pytest.raises(InputError, match="the class of the model .* made inside a function; move"):
+    with pytest.raises(InputError, match=r"the class of the model .* made inside a function; move"):
         train(data=own_parts.arrays(), model=Inner(2), **ENGINES["local"])
 
 
