@@ -77,10 +77,10 @@ def assert_nothing_is_lost(world: World, state: State) -> None:
 @pytest.mark.parametrize("name", SCHEMES)
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
-    "options", [{}, {"keeps_base": True}, {"has_memory": True}], ids=["plain", "base", "memory"]
+    "options", [{}, {"keeps_base": True, "has_memory": True}], ids=["plain", "base and memory"]
 )
 def test_whatever_happens_every_update_is_made_once(
-    name: str, seed: int, options: dict[str, bool]
+    name: str, seed: int, options: dict[str, Any]
 ) -> None:
     world = World(name, seed, workers=3, servers=2, **options)
     state = initial_state(world.rules)
@@ -95,7 +95,8 @@ def test_whatever_happens_every_update_is_made_once(
 
 def calm(name: str, **changes: Any) -> tuple[World, State]:
     """A run in which nothing happens by itself."""
-    world = World(name, **({"seed": 0, "workers": 2, "servers": 1} | changes))
+    options: dict[str, Any] = {"seed": 0, "workers": 2, "servers": 1}
+    world = World(name, **(options | changes))
     world.fleet.odds = {"worker": CALM, "server": CALM}
     return world, initial_state(world.rules)
 
@@ -253,8 +254,8 @@ def test_training_goes_on_after_an_interruption() -> None:
     world.transport.go_on()
     state = drive(world.rules, world.transport, state=state, pause=lambda state: True)
     heard = []  # of before
-    while not isinstance(event := world.transport.receive()[1], Alarm):
-        heard.append(event)
+    while (received := world.transport.receive()) and not isinstance(received[1], Alarm):
+        heard.append(received[1])
     world.transport._events.extend(heard)
     world.transport.interrupted = lambda: False
     world.fleet.mend()

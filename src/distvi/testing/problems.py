@@ -38,8 +38,8 @@ def least_squares(updates: int, *, batch_size: int = 8, rows: int = 64, seed: in
         seed: Of the data and of the batches.
     """
     rng = np.random.default_rng(seed)
-    answer = {"b": np.full(2, 0.3, np.float32), "w": np.float32(rng.normal(size=(3, 2)))}
-    x = np.float32(rng.normal(size=(rows, 3)))
+    answer = {"b": np.full(2, 0.3, np.float32), "w": rng.normal(size=(3, 2)).astype(np.float32)}
+    x = rng.normal(size=(rows, 3)).astype(np.float32)
 
     def loss(params: Params, x: Array, y: Array, index: Array, key: Array) -> Array:
         return ((y - x @ params["w"] - params["b"][None, :]) ** 2).mean()
