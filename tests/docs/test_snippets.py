@@ -26,3 +26,16 @@ def test_links_lead_somewhere(document: str) -> None:
     missing = [link for link in links if not (ROOT / document).parent.joinpath(link).exists()]
     assert links
     assert not missing
+
+
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_links_that_are_named_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text)
+    assert not [link for link in links if not page.parent.joinpath(link).exists()]
+    files = re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|md|toml))`", text)
+    places = [ROOT, ROOT / "src/distvi"]
+    assert not [file for file in files if not any((place / file).is_file() for place in places)]
