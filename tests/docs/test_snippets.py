@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from distvi.config.resolve import resolve
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,6 +28,15 @@ def test_links_lead_somewhere(document: str) -> None:
     missing = [link for link in links if not (ROOT / document).parent.joinpath(link).exists()]
     assert links
     assert not missing
+
+
+def test_toml_blocks_are_configurations(tmp_path: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        file = tmp_path / "run.toml"
+        file.write_text(block)
+        assert resolve("digits", file=file).algorithm.rules
 
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]

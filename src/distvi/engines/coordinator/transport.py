@@ -222,7 +222,7 @@ class FleetTransport:
             self._listen()
 
     def _listen(self) -> bool:
-        """Hear what has come, or wait a little; whether anything came."""
+        """Receive what has come, or wait a little; whether anything came."""
         came, timeout_s = False, _ROUND_S
         if self._alarm_s is not None:
             timeout_s = min(timeout_s, self._alarm_s - self.clock.now_s())
