@@ -1,4 +1,4 @@
-"""The processes of a run, as the coordinator sees them: started, sent to, received from, stopped."""
+"""The processes of a run as the coordinator sees them: started, sent to, heard from, stopped."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
