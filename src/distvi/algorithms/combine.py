@@ -1,6 +1,5 @@
 """Factors of contributions in their sum, and the check that their numbers are finite."""
 
-from collections.abc import Iterable
 from math import isfinite
 
 import numpy as np
@@ -21,11 +20,6 @@ def rates(contributions: Lot) -> tuple[float, tuple[float, ...]]:
         return 0.0, tuple(float(each.weight) for each in contributions)
     # A user's own weights and rates may be NumPy's.
     return float(rate), tuple(float(each.weight * each.rate / rate) for each in contributions)
-
-
-def are_finite(neg_elbo: float, arrays: Iterable[np.ndarray]) -> bool:
-    """Whether an answer may be part of an update: its ELBO and all its numbers are finite."""
-    return isfinite(neg_elbo) and all(map(is_finite, arrays))
 
 
 def is_finite(array: np.ndarray) -> bool:
