@@ -93,7 +93,10 @@ def clipped(rates: optax.Schedule, limit: float = 1.0) -> optax.GradientTransfor
     def labels(params: Any) -> Any:
         return {name: jax.tree.map(lambda _, n=name: n, part) for name, part in params.items()}
 
-    by_name = {"mean": optax.sgd(rates), "log_var": optax.sgd(lambda count: 0.1 * rates(count))}
+    by_name: dict[Any, Any] = {
+        "mean": optax.sgd(rates),
+        "log_var": optax.sgd(lambda count: 0.1 * rates(count)),
+    }
     return optax.chain(optax.clip(limit), optax.multi_transform(by_name, labels))
 
 

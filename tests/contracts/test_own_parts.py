@@ -30,7 +30,7 @@ ENGINES: dict[str, dict[str, Any]] = {
 every_engine = pytest.mark.parametrize("engine", ENGINES)
 SMALL: dict[str, Any] = {"updates": 4, "batch_size": 8, "seed": 3, "optimizer": "sgd"}
 RATE = {"learning_rate": 1e-3}
-GP = {"hidden_layers": 1, "width": 2, "features": 4, "test_samples": 2}
+GP: dict[str, Any] = {"hidden_layers": 1, "width": 2, "features": 4, "test_samples": 2}
 
 
 @pytest.fixture(autouse=True)

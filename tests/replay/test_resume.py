@@ -37,7 +37,7 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.fixture(
     scope="module",
     params=[pytest.param(own, marks=pytest.mark.xdist_group(name)) for name, own in KINDS.items()],
-    ids=KINDS,
+    ids=list(KINDS),
 )
 def kind(request: pytest.FixtureRequest) -> dict[str, Any]:
     return request.param

@@ -13,11 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from distvi.algorithms.base import Batches, Memory, WorkerRule, answer
-<<<<<<< HEAD
-from distvi.algorithms.combine import are_finite
-=======
 from distvi.algorithms.combine import is_finite
->>>>>>> 2804b21 (Begin the next simulated answer before the present one is waited for, as ever)
 from distvi.engines.base import Problem, read_batches
 from distvi.engines.simulated.cluster import Cluster
 from distvi.parameters import Flat, Layout, ParameterVersion, Shards, Store
@@ -75,31 +71,19 @@ class WorkerMemories:
     def __init__(self, rule: WorkerRule, layout: Layout, first: tuple[Memory | None, ...]) -> None:
         self._init = jax.jit(lambda flat: rule.init(layout.unflatten(flat)))
         flat = jax.ShapeDtypeStruct((layout.size,), np.float32)
-<<<<<<< HEAD
         self._nothing = jax.eval_shape(self._init, flat)
         self.has_any = bool(jax.tree.leaves(self._nothing))
         self.lost = 0
         self._now = {worker: each for worker, each in enumerate(first) if each is not None}
         self._decided: dict[int, tuple[int, int, Memory]] = {
             worker: (*_NEVER, each) for worker, each in self._now.items()
-=======
-        self._like = jax.eval_shape(self._init, flat)
-        self.has_any = bool(jax.tree.leaves(self._like))
-        self.lost = 0
-        self._now: dict[int, Memory] = {
-            worker: memory for worker, memory in enumerate(first) if memory is not None
->>>>>>> 2804b21 (Begin the next simulated answer before the present one is waited for, as ever)
         }
         self._arrived: dict[TicketId, Memory] = {}
 
     def now(self, worker: int, flat: Flat) -> Memory:
         """With which a worker works on parameters."""
         if not self.has_any:
-<<<<<<< HEAD
             return self._nothing
-=======
-            return self._like  # a tree without arrays
->>>>>>> 2804b21 (Begin the next simulated answer before the present one is waited for, as ever)
         if worker not in self._now:
             self._now[worker] = self._init(flat)
         return self._now[worker]
@@ -220,11 +204,9 @@ class SimulatedTransport:
 
     def _arrived(self, event: GradientArrived) -> Event:
         ticket = event.ticket
-<<<<<<< HEAD
         found, parameters = self._begin(ticket.key), self._sent[ticket.key].parameters
         self._begin_ahead()
-        value = float(found.neg_elbo)  # waits
-        is_good = are_finite(value, [np.asarray(found.payload)])
+        is_good = found.is_good  # waits
         del self._sent[ticket.key], self._begun[ticket.key]
         if is_good:  # else it leaves no trace in its worker's memory
             self.memories.arrived(ticket.key, found.memory)
@@ -233,21 +215,7 @@ class SimulatedTransport:
         if not is_good:
             return GradientNonFinite(ticket)
         self.store.hold(ticket, found.payload, parameters)
-        self._values[ticket.key] = value
-=======
-        found = self._begin(ticket.key)
-        work = self._work.pop(ticket.key)
-        del self._begun[ticket.key]
-        upcoming = self.cluster.upcoming() if self._ahead else None
-        # What this worker remembers is not known before the answer has been waited for.
-        if upcoming is not None and not (self.memories.has_any and upcoming[0] == ticket.worker):
-            self._begin(upcoming)
-        if not found.is_good:  # it leaves no trace in its worker's memory
-            return GradientNonFinite(ticket)
-        self.memories.arrived(ticket.key, found.memory)
-        self.store.hold(ticket, found.payload, work.parameters)
         self._values[ticket.key] = float(found.neg_elbo)
->>>>>>> 2804b21 (Begin the next simulated answer before the present one is waited for, as ever)
         return event
 
     def _begin_ahead(self) -> None:
@@ -279,7 +247,6 @@ def make_answer(rule: WorkerRule, shards: Shards) -> Any:
         params = shards.layout.unflatten(flat)
         found = answer(rule, shards.transmit, params, memory, batches, key)
         payload = shards.layout.flatten(found.payload)
-        total = found.neg_elbo + payload.sum()
-        return FlatAnswer(found.neg_elbo, payload, total, found.memory)
+        return FlatAnswer(found.neg_elbo, payload, found.neg_elbo + payload.sum(), found.memory)
 
     return flat_answer
