@@ -1,6 +1,6 @@
 """Parts of runs as users write them: models, an optimizer, rules, a scheme, a script."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,7 @@ def clipped(rates: optax.Schedule, limit: float = 1.0) -> optax.GradientTransfor
     def labels(params: Any) -> Any:
         return {name: jax.tree.map(lambda _, n=name: n, part) for name, part in params.items()}
 
-    by_name: dict[Any, Any] = {
+    by_name: dict[Hashable, optax.GradientTransformation] = {
         "mean": optax.sgd(rates),
         "log_var": optax.sgd(lambda count: 0.1 * rates(count)),
     }

@@ -1,5 +1,6 @@
 """Models, data, optimizers, schemes and rules of one's own do in every engine what others do."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -178,7 +179,7 @@ def test_a_class_made_in_a_function_is_told_where_to_go() -> None:
     class Inner(Line):
         pass
 
-    with pytest.raises(InputError, match=r"the class of the model .* made inside a function; move"):
+    with pytest.raises(InputError, match=r"the class of the model .* made inside a function"):
         train(data=own_parts.arrays(), model=Inner(2), **ENGINES["local"])
 
 
@@ -260,16 +261,24 @@ def run():
 """
 
 
+def python(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A program in a process of its own, which finds these tests' modules."""
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{root}:{root / 'src'}"},
+        capture_output=True,
+        text=True,
+    )
+
+
 @pytest.mark.parametrize("guarded", [True, False])
 def test_a_class_of_a_script_travels_to_its_processes(guarded: bool, tmp_path: Path) -> None:
     guard = 'if __name__ == "__main__":\n    run()' if guarded else "run()"
     script = tmp_path / "own_script.py"
     script.write_text(SCRIPT.format(guard=guard))
-    root = Path(__file__).parents[2]
-    environment = {"PYTHONPATH": f"{root}:{root / 'src'}", "PATH": "", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, script.name], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    done = python(tmp_path, script.name)
     if guarded:
         assert done.stdout.split() == ["done", f"{script.resolve()}:Line"], done.stderr
         assert distvi.resume(tmp_path / "out", data=own_parts.arrays()).summary["updates"] == 3
@@ -279,18 +288,15 @@ def test_a_class_of_a_script_travels_to_its_processes(guarded: bool, tmp_path: P
 
 
 def test_a_class_of_a_session_is_told_to_move(tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
-    environment = {"PYTHONPATH": f"{root}:{root / 'src'}", "PATH": "", "JAX_PLATFORMS": "cpu"}
-    program = SCRIPT.format(guard="run()")
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    done = python(tmp_path, "-c", SCRIPT.format(guard="run()"))
     assert "was made in this session" in done.stderr
     assert "write it to a file, such as my_models.py" in done.stderr
+
+
+def test_the_example_runs(tmp_path: Path) -> None:
+    done = python(tmp_path, Path(__file__).parents[2] / "examples" / "own_model.py")
+    assert "runs/arrays-0001: " in done.stdout, done.stderr
+    assert Run(tmp_path / "runs" / "arrays-0001").summary["workers"] == 2
 
 
 def test_jax_still_warns_of_outer_products() -> None:
