@@ -143,6 +143,7 @@ def test_memories_go_back_to_their_workers(tmp_path: Path) -> None:
     for memory in (first, third):
         assert memory is not None
         assert jax.tree.structure(memory) == jax.tree.structure(like)
+        assert memory is not None
         assert memory[1]["count"] == 3
         jax.tree.map(np.testing.assert_array_equal, memory[1]["m"], PARAMS)
     with pytest.raises(InputError, match=r"memories.safetensors does not fit"):

@@ -101,7 +101,8 @@ def test_servers_and_placement_change_time_but_no_parameter(problem) -> None:
 
 def test_gradients_of_cancelled_requests_are_never_computed(problem, monkeypatch) -> None:
     engine = simulated(problem(4), k_sync(2), workers=4)
-    transport, computed = engine._transport, []
+    transport: Any = engine._transport
+    computed: list[Any] = []
     answer = transport._answer
 
     def counted(*inputs: Any) -> Any:
@@ -182,7 +183,8 @@ def test_what_a_worker_remembers_is_used_once(problem, rules) -> None:
     narrow = SLOW.servers.model_copy(update={"bandwidth_bytes_per_s": (40.0,)})
     costs = SLOW.model_copy(update={"servers": narrow})
     engine = simulated(problem(4, rules=rules), asynchronous(in_flight=3), workers=2, costs=costs)
-    transport, used = engine._transport, []
+    transport: Any = engine._transport
+    used: list[Any] = []
     answer = transport._answer
 
     def kept(flat: Any, memory: Any, *inputs: Any) -> Any:

@@ -175,6 +175,22 @@ def test_a_server_that_is_killed_leaves_no_trace_in_the_parameters(
     assert_identical(state, whole[UPDATES])
 
 
+@pytest.mark.parametrize("when", ["updating", "saving"])
+def test_a_server_that_is_killed_redoes_what_its_rule_remembers(settings, cache, when) -> None:
+    """Stale gradients are corrected again by the parameters that they were computed on."""
+    rules = {"delay-compensation": {"strength": 1e-2}, "top-k": {"fraction": 0.5}}
+    given = settings | {"rules": rules, "updates": 30}
+    states = []
+    for own in (given, given | {"fault": when}):
+        scheme = asynchronous(in_flight=2)
+        engine = linear.local(own, scheme, workers=1, servers=2, cache=cache)
+        save_often(engine)
+        states.append(trained(engine, 30))
+        assert engine.statistics["restarts"] == ("fault" in own)
+        assert engine.statistics["staleness"]["max"] == 1
+    assert_identical(*states)
+
+
 def test_a_server_that_is_stopped_is_waited_for_no_longer_than_that(settings, cache, whole) -> None:
     struck = settings | {"seed": WHOLE, "fault": "updating", "signal": "SIGSTOP"}
     limits = Limits(worker_timeout_s=2.0)

@@ -111,6 +111,14 @@ def zeros() -> Any:
     return jax.tree.map(jnp.zeros_like, tree_of(0))
 
 
+@pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
+def test_a_number_that_is_not_finite_always_travels(bad: float, seed: int) -> None:
+    """So that the answer is refused; kept for later it would spoil all that follow."""
+    payload = tree_of(seed) | {"e": jnp.float32(bad)}
+    found = sent_of(top_k(0.01)(contributing(payload)), ((), zeros()))
+    assert not np.isfinite(flat(found.payload)).all()
+
+
 @pytest.mark.parametrize("servers", [1, 3])
 def test_a_fraction_of_one_sends_everything(seed: int, servers: int) -> None:
     payload = tree_of(seed)

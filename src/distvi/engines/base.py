@@ -230,8 +230,9 @@ class Engine(Protocol):
     def deterministic(self) -> bool:
         """Whether problem, algorithm, start and u determine the state after update u.
 
-        However the updates are split into calls then, and wherever a run was resumed. Not so where
-        it depends on which of several processes was faster.
+        However the updates are split into calls then; and with a scheme in lockstep, where nothing
+        is on its way between two updates, wherever a run was resumed. Not so where it depends on
+        which of several processes was faster.
         """
         ...
 
