@@ -2,7 +2,7 @@
 
 A message is a NamedTuple of plain values. The parameters, payloads, states and memories that it
 speaks of lie in slots (`distvi.engines.coordinator.slots`) and are named by number. How it travels
-is the fleet's affair.
+is the fleet's affair. `distvi.testing.drawing` draws who sends what to whom.
 """
 
 from typing import NamedTuple
