@@ -1,5 +1,6 @@
 """Models, data, optimizers, schemes and rules of one's own do in every engine what others do."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import optax
 import pytest
 
 import distvi
+from distvi.dashboard import Dashboard
 from distvi.errors import InputError
 from distvi.models import DeepGPSettings, build_model
 from distvi.progress import Callbacks, Lines, Live
@@ -81,12 +83,14 @@ def test_engines_agree_on_a_model_and_an_optimizer_of_one_s_own() -> None:
 def test_a_model_without_predictions_trains_and_is_not_tested(
     engine: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    progress = Callbacks(Lines(), Live())
+    dashboard = Dashboard()
+    progress = Callbacks(Lines(), Live(), dashboard)
     run = train(*own_parts.arrays(), model=Line(2), progress=progress, **RATE, **ENGINES[engine])
     assert run.summary["test"] == {}
     assert run.summary["status"] == "done"
     assert run.figure.stat().st_size > 1000
     assert "without tests" in capsys.readouterr().err
+    assert json.loads(dashboard.state_json())["tests"] == []
     with pytest.raises(InputError, match=r"has no predict\(params, x, key, samples\)"):
         distvi.evaluate(run)
 
@@ -107,6 +111,26 @@ def test_a_model_is_made_again_from_the_run_folder(model: Any) -> None:
     assert distvi.evaluate(again, data) == pytest.approx(run.summary["test"])
     assert distvi.predict(again, data[0], "out.csv") == 60
     assert_equal(distvi.resume(again, data=data), run)
+
+
+def test_names_in_a_file_mean_the_same_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "parts.py").write_text("from tests.own_parts import *\n")
+    names = {
+        "model": "parts.py:line_of_two",
+        "optimizer": "parts.py:clipped",
+        "optimizer_options": {"limit": "0.5"},  # as the command line has it
+        "rules": "parts.py:ShrinkSettings",
+    }
+    data, parts = own_parts.arrays(), {**SMALL, **names}
+    run = distvi.train(data=data, out="here", **RATE, **parts, **ENGINES["mesh"])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    distvi.evaluate(tmp_path / run.path, data)
+    again = distvi.train(config=tmp_path / run.path / "run.toml", data=data)
+    assert_equal(again, Run(tmp_path / run.path), rtol=0)
+    assert again.config.training.optimizer_options == {"limit": 0.5}
 
 
 def test_resume_goes_on_with_everything_that_is_given_again(monkeypatch: Any) -> None:

@@ -1,6 +1,5 @@
 """From a file, options and assignments to one checked configuration."""
 
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -14,7 +13,7 @@ from distvi.config.training import LENGTHS
 from distvi.config.unions import KIND
 from distvi.engines.registry import DEFAULT_ENGINE
 from distvi.errors import InputError, nearest
-from distvi.system.settings import complaint, complaint_path, read_toml
+from distvi.system.settings import complaint, complaint_path, read_toml, toml_value
 
 Spell = Callable[[str], str]
 
@@ -117,7 +116,7 @@ class _Draft:
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
                 raise InputError(f"--set {assignment}: '{parent}' is a value, not a table")
-        table[keys[-1]] = _toml_value(text.strip())
+        table[keys[-1]] = toml_value(text.strip())
         self._note(tuple(keys))
 
     def forget_length(self, given: Collection[str]) -> None:
@@ -168,10 +167,3 @@ class _Draft:
             return repr(path) if flat is None else spell(".".join([flat, *keys[2:]]))
 
         return spelled
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

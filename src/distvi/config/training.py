@@ -1,10 +1,11 @@
 """The table ``[training]``."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from distvi.system.settings import Settings
+from distvi.system.settings import Settings, toml_value
 
 LENGTHS = ("epochs", "updates")
 """The two units of a run's length."""
@@ -65,6 +66,14 @@ class TrainingSettings(Settings):
         description="Updates between checkpoints (0: first and last; default: 10).",
     )
     keep_checkpoints: int = Field(default=2, gt=0, description="Newest checkpoints that are kept.")
+
+    @field_validator("optimizer_options", mode="before")
+    @classmethod
+    def _numbers_of_the_command_line(cls, options: Any) -> Any:
+        """The command line has texts alone: it does not know of which type an option is."""
+        if not isinstance(options, Mapping):
+            return options
+        return {n: toml_value(v) if isinstance(v, str) else v for n, v in options.items()}
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingSettings":

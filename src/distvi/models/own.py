@@ -52,9 +52,13 @@ class OwnModelSettings(KindSettings):
         Raises:
             InputError: it was never written down, or what makes it is not where it was.
         """
+        if self.object is None and self.not_written:
+            raise InputError(
+                "the model of this run has to be given again, from Python: model=...; it is not "
+                f"written down, because {self.not_written}"
+            )
         if self.object is None:
-            reason = f": {self.not_written}" if self.not_written else ""
-            raise InputError(f"model.kind is 'own', but there is no model.object{reason}")
+            raise InputError("model.kind is 'own', so give model.object, such as my_models:Net")
         thing = self.object
         thing = ByName(thing) if is_name(thing) else revive(thing)
         return made(thing)

@@ -17,7 +17,7 @@ from distvi.models import Model, Trainable, as_model, build_model
 from distvi.models.own import made
 from distvi.runs.folder import Run
 from distvi.runs.own import dataset_of
-from distvi.system.names import OWN
+from distvi.system.names import OWN, located
 
 # The noise of update u has the key fold_in(run's key, u); these two lie beyond any update.
 INIT, PREDICT = 2**32 - 1, 2**32 - 2
@@ -116,6 +116,22 @@ def run_key(config: RunConfig) -> Array:
     """The key that all noise of a run is drawn from."""
     # The kind whose two words `numerics.noise` takes, whatever kind JAX is told to prefer.
     return jax.random.key(config.training.seed, impl="threefry2x32")
+
+
+def locate_parts(config: RunConfig) -> dict[str, Any]:
+    """Tables of a configuration with paths and names that mean the same from any folder."""
+    training, algorithm, model = config.training, config.algorithm, config.model
+    rules = tuple(located(name) for name in algorithm.rules)
+    tables: dict[str, Any] = {
+        "data": locate(config.data),
+        "training": training.model_copy(update={"optimizer": located(training.optimizer)}),
+        "algorithm": algorithm.model_copy(
+            update={"scheme": located(algorithm.scheme), "rules": rules}
+        ),
+    }
+    if model.kind == OWN and isinstance(model.object, str):
+        tables["model"] = model.model_copy(update={"object": located(model.object)})
+    return tables
 
 
 def locate(settings: DataSettings) -> DataSettings:

@@ -95,6 +95,17 @@ def find(name: str) -> Any:
         raise InputError(f"{place} has no {path!r}, which {name!r} asks for") from None
 
 
+def located(name: str) -> str:
+    """A name that means the same from any folder.
+
+    Example:
+        >>> located("pathlib:Path")
+        'pathlib:Path'
+    """
+    place, _, path = name.rpartition(SEPARATOR)
+    return f"{Path(place).resolve()}{SEPARATOR}{path}" if place.endswith(".py") else name
+
+
 @dataclass(frozen=True)
 class ByName:
     """A call that is written down: of what, and with which arguments. See `by_name`."""

@@ -117,6 +117,19 @@ def read_toml(path: Path, what: str = "") -> dict[str, Any]:
         raise InputError(f"{what}{path} is no valid TOML: {error}") from error
 
 
+def toml_value(text: str) -> Any:
+    """A value as it is written in TOML; text that is none stays text.
+
+    Example:
+        >>> toml_value("0.8"), toml_value("adam")
+        (0.8, 'adam')
+    """
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
 def write_toml(table: Mapping[str, Any]) -> str:
     """TOML of a configuration.
 

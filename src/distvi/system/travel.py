@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from distvi.system.names import ByName, CannotTravel, find, name_of
+from distvi.system.names import ByName, CannotTravel, find, located, name_of
 
 Record = Any
 """Plain values and lists, and tables whose first key says what they are."""
@@ -136,7 +136,7 @@ def _dict(things: dict, what: str, part: Part) -> Record:
 
 def _by_name(call: ByName, what: str, part: Part) -> Record:
     own = {name: part(each, f"argument {name!r}") for name, each in call.arguments.items()}
-    return {"by_name": call.name, "arguments": own}
+    return {"by_name": located(call.name), "arguments": own}
 
 
 def _partial(call: functools.partial, what: str, part: Part) -> Record:

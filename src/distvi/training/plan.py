@@ -35,7 +35,7 @@ from distvi.runs.parts import (
     INIT,
     PREDICT,
     load_dataset,
-    locate,
+    locate_parts,
     make_predictor,
     model_of,
     run_key,
@@ -251,10 +251,10 @@ def prepare(
     if training.shuffle_block is None:
         block = data.default_block(dataset.train.x)
         training = training.model_copy(update={"shuffle_block": block})
-    located = locate(config.data)
+    tables = locate_parts(config.model_copy(update={"training": training}))
     if not isinstance(own.data, Dataset):
-        located = _resolve_split(located, dataset)
-    config = config.model_copy(update={"data": located, "training": training})
+        tables["data"] = _resolve_split(tables["data"], dataset)
+    config = config.model_copy(update=tables)
     model = model_of(config, dataset.schema, own.model)
     requests = engine.requests_per_update(scheme)
     plan = Plan(config, dataset, standardization, model, scheme, rules, updates, requests, own)
