@@ -101,6 +101,7 @@ def settings_of(
         >>> settings_of(["top-k"], {"fraction": "0.1"})
         {'top-k': TopKSettings(fraction=0.1)}
     """
+    options = {key.replace("-", "_"): value for key, value in options.items()}
     found: dict[str, Settings] = {}
     for name in names:
         if name in found:
@@ -118,6 +119,22 @@ def settings_of(
             names_in_use = ", ".join(found) or "none"
             raise InputError(f"the rules of this run ({names_in_use}) have {what}")
     return found
+
+
+def given_options(settings: Mapping[str, Settings], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, by their names and of their types.
+
+    Args:
+        settings: From `settings_of`.
+        options: As they were given to it, perhaps as text.
+    """
+    names = {option.replace("-", "_") for option in options}
+    return {
+        name: getattr(own, name)
+        for own in settings.values()
+        for name in type(own).model_fields
+        if name in names
+    }
 
 
 def draft_of(settings: Mapping[str, Settings], draft: "Draft") -> "Draft":

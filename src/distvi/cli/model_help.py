@@ -33,5 +33,6 @@ def _meaning(kind: Any, name: str) -> str:
     tables: list[Mapping[str, Any]] = [getattr(each, "model_fields", {}) for each in kind.__mro__]
     described = [table[name].description for table in tables if name in table]
     text = " ".join(next(filter(None, described), "").replace("``", "").split())
-    choices = ", ".join(map(str, get_args(kind.model_fields[name].annotation)))
+    options = get_args(kind.model_fields[name].annotation)
+    choices = ", ".join(str(each) for each in options if not isinstance(each, type))
     return f"{text} [{choices}]" if choices else text

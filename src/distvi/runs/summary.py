@@ -9,7 +9,14 @@ from typing import Any
 from distvi.config.run import RunConfig
 from distvi.engines.base import Devices
 
-_OF_SERVERS = ("placement", "gradients_cancelled", "memories_lost", "restarts", "incidents")
+_OF_SERVERS = (
+    "in_flight",
+    "placement",
+    "gradients_cancelled",
+    "memories_lost",
+    "restarts",
+    "incidents",
+)
 _PACKAGES = ("jax", "jaxlib", "optax", "numpy")
 
 

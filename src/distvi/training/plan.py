@@ -18,7 +18,7 @@ from distvi.algorithms.base import Algorithm
 from distvi.algorithms.draft import Draft
 from distvi.algorithms.freeze import freeze, freezes
 from distvi.algorithms.gradient import gradient, optimize
-from distvi.algorithms.registry import draft_of, settings_of
+from distvi.algorithms.registry import draft_of, given_options, settings_of
 from distvi.config.data import DataSettings
 from distvi.config.run import RunConfig
 from distvi.config.training import TrainingSettings
@@ -242,6 +242,9 @@ def prepare(
         algorithm = algorithm.model_copy(update={"scheme_options": typed})
     config = config.model_copy(update={"algorithm": algorithm, "engine": engine})
     scheme, rules = _scheme(config, own), _rules(config)
+    typed = given_options(rules, algorithm.rule_options)
+    algorithm = algorithm.model_copy(update={"rule_options": typed})
+    config = config.model_copy(update={"algorithm": algorithm})
     dataset = load_dataset(config.data, own.data)
     if standardization is None:
         mode = dataset.inputs_mode if config.data.inputs == "auto" else config.data.inputs
