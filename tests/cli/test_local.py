@@ -94,7 +94,7 @@ def test_a_run_whose_workers_are_all_dead_leaves_a_checkpoint_and_goes_on_from_i
     assert answer.status == 1
     last = answer.err.splitlines()[-1]
     assert "killed by SIGKILL" in last
-    assert "no worker is left, and all 0 max_restarts have been used" in last
+    assert "no worker is left, and all 0 restarts have been used" in last
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary["status"] == "failed"
     assert 0 < summary["updates"] < 20

@@ -27,7 +27,7 @@ from distvi.protocol import Refusal
 
 
 def test_every_name_builds_its_scheme() -> None:
-    for name in SCHEMES:
+    for name in (name for name in SCHEMES if ":" not in name):  # those may be other tests'
         assert scheme_named(name, 4).name.startswith(name.removesuffix("-gradients"))
         assert "staleness-aware" in scheme_named(name, 4, {"rate": "1/tau"}).name
 

@@ -24,7 +24,6 @@ from distvi.aggregation.schemes import (
 from distvi.aggregation.stages import add, average, average_by_size, one_over_tau
 from distvi.errors import InputError, nearest
 from distvi.protocol import Scheme, Stage
-from distvi.system.names import find, is_name
 
 COMBINES: Mapping[str, Stage] = {
     "average": average,
@@ -222,7 +221,7 @@ def scheme_named(name: str, workers: int, options: Mapping[str, object] = NO_OPT
     """The scheme of a name, checked against the number of workers.
 
     Args:
-        name: A key of ``SCHEMES``, or ``module:function``.
+        name: A key of ``SCHEMES``.
         workers: Workers that the run begins with; defaults may depend on it.
         options: Those of the scheme that are not to be as by default, perhaps as text, and for
             any scheme ``rate``, a name in ``RATES``.
@@ -262,13 +261,11 @@ def options_named(name: str) -> tuple[Option, ...]:
     """The options of the scheme of a name, `RATE` included.
 
     Args:
-        name: A key of ``SCHEMES``, or ``module:function``, whose parameters are the options.
+        name: A key of ``SCHEMES``.
 
     Raises:
         InputError: There is no such scheme.
     """
-    if name not in SCHEMES and is_name(name):
-        register(name, find(name))
     if name not in SCHEMES:
         raise InputError(f"scheme {name!r} is unknown{nearest(name, SCHEMES)}")
     return (*SCHEMES[name].options, RATE)

@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from distvi import data
 from distvi.aggregation import scheme_named, sync
-from distvi.aggregation.registry import typed_options
+from distvi.aggregation.registry import SCHEMES, register, typed_options
 from distvi.algorithms.base import Algorithm
 from distvi.algorithms.draft import Draft
 from distvi.algorithms.freeze import freeze, freezes
@@ -40,7 +40,7 @@ from distvi.runs.parts import (
     model_of,
     run_key,
 )
-from distvi.system.names import OWN, is_name
+from distvi.system.names import OWN, find, is_name
 from distvi.system.settings import Settings
 from distvi.training import optimizers
 
@@ -238,6 +238,7 @@ def prepare(
     engine = config.engine.written_out()
     algorithm = config.algorithm
     if algorithm.scheme != OWN:
+        _find_scheme(algorithm.scheme)
         typed = typed_options(algorithm.scheme, algorithm.scheme_options)
         algorithm = algorithm.model_copy(update={"scheme_options": typed})
     config = config.model_copy(update={"algorithm": algorithm, "engine": engine})
@@ -291,6 +292,12 @@ def rebuild(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> Built:
     lengths = settings["updates"], settings["requests_per_update"]
     plan = Plan(config, dataset, standardization, model, sync(), rules, *lengths)
     return Built(plan.problem, plan.algorithm.worker, plan.algorithm.server)
+
+
+def _find_scheme(name: str) -> None:
+    """Register the scheme that a function makes which is given by its name, ``module:function``."""
+    if is_name(name) and name not in SCHEMES:
+        register(name, find(name))
 
 
 def _scheme(config: RunConfig, own: Own) -> Scheme:
