@@ -28,6 +28,7 @@ from distvi.engines.simulated.settings import CLUSTERS, ClusterSettings
 from distvi.engines.statistics import traffic_of
 from distvi.parameters import layout_of, make_shards, place
 from distvi.protocol import Rules
+from distvi.testing.engine import played_engine
 from tests import fault_injection
 
 N = 96
@@ -198,3 +199,24 @@ def local(
         scheme, problem.updates, worker_timeout_s=worker_timeout_s, nonfinite_limit=nonfinite_limit
     )
     return local_engine(topology, problem, algorithm, rules, limits, start)
+
+
+def played(
+    settings: Settings,
+    scheme: Scheme,
+    workers: int,
+    servers: int = 1,
+    *,
+    nonfinite_limit: int = 20,
+    start: Start = BEGIN,
+) -> FleetEngine:
+    """The fleet without processes on this problem."""
+    problem, algorithm = made(settings, scheme)
+    return played_engine(
+        problem,
+        algorithm,
+        start,
+        workers=workers,
+        servers=servers,
+        nonfinite_limit=nonfinite_limit,
+    )

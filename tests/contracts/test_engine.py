@@ -75,6 +75,9 @@ KINDS: dict[str, Kind] = {
     "simulated": Kind(
         partial(linear.simulated, scheme=sync(), workers=3, servers=2), 3, 30, (17,), HALTED
     ),
+    "played": Kind(
+        partial(linear.played, scheme=sync(), workers=2, servers=2), 2, 12, (5,), HALTED
+    ),
     "local": Kind(
         partial(linear.local, scheme=sync(), workers=2, servers=2), 2, 12, (5,), HALTED,
         resumed=("gradient", "local steps", "top-k"),
