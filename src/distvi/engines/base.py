@@ -14,6 +14,7 @@ from distvi.algorithms.base import Batches, Memory, Params, ServerRule, ServerSt
 from distvi.engines.trace import Span
 from distvi.errors import RunFailed
 from distvi.protocol import Observer
+from distvi.system.programs import OWN_PROGRAMS, Programs
 
 Devices = list[Any]
 """Of `jax.Device`, which type checkers take for a variable."""
@@ -70,6 +71,7 @@ class Problem(NamedTuple):
         seed: Of whatever else is drawn.
         recipe: How another process builds the same; None: it cannot.
         no_recipe: Why it cannot.
+        programs: Compiles what runs in this process.
     """
 
     shapes: Params
@@ -81,6 +83,7 @@ class Problem(NamedTuple):
     seed: int = 0
     recipe: Recipe | None = None
     no_recipe: str = "it has no recipe"
+    programs: Programs = OWN_PROGRAMS
 
 
 def _no_fault(point: str, targets: Sequence[np.ndarray]) -> None:

@@ -70,6 +70,28 @@ class Model(Trainable, Protocol):
         ...
 
 
+@runtime_checkable
+class Drawn(Trainable, Protocol):
+    """A model with numbers that are drawn once from the run's seed, and stay.
+
+    Runs whose models differ in these alone can share what is compiled, for programs take them as an
+    argument.
+    """
+
+    @property
+    def seed(self) -> int:
+        """Of its draws."""
+        ...
+
+    def draw(self, seed: Array) -> Any:
+        """The numbers of a seed: a tree of arrays; pure."""
+        ...
+
+    def with_draws(self, draws: Any) -> "Drawn":
+        """The model with these."""
+        ...
+
+
 def neg_elbo(
     expected_log_likelihood: Float[Array, " batch"], divergence: Float[Array, ""], n_data: int
 ) -> Float[Array, ""]:

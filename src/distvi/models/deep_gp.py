@@ -9,7 +9,7 @@ References:
     Processes, ICML.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -109,6 +109,7 @@ class DeepGP(SampledModel):
     Attributes:
         settings: Layers, kernel, treatment of Omega, estimator, initial values.
         seed: Of the fixed frequencies, and of nothing else.
+        draws: The fixed frequencies, where they are not those of the seed.
 
     Example:
         >>> from distvi.models.likelihoods import Gaussian
@@ -119,6 +120,7 @@ class DeepGP(SampledModel):
 
     settings: DeepGPSettings = field(default_factory=DeepGPSettings)
     seed: int = 0
+    draws: tuple[Spectrum, ...] | None = field(default=None, compare=False, repr=False)
 
     # --- shapes -------------------------------------------------------------------------------
 
@@ -139,11 +141,18 @@ class DeepGP(SampledModel):
     @cached_property
     def spectra(self) -> tuple[Spectrum, ...]:
         """The fixed draws of every layer, a function of the seed; never trained."""
+        if self.draws is not None:
+            return self.draws
         # One compiled program gives numbers also when they are first asked for inside a trace.
         seed = np.uint32(self.seed)  # an argument, so that the program serves all seeds
-        return jax.jit(self._draw_spectra, compiler_options=_ONCE).lower(seed).compile()(seed)
+        return jax.jit(self.draw, compiler_options=_ONCE).lower(seed).compile()(seed)
 
-    def _draw_spectra(self, seed: Array) -> tuple[Spectrum, ...]:
+    def with_draws(self, draws: tuple[Spectrum, ...]) -> "DeepGP":
+        """The model with other fixed draws; see `distvi.models.base.Drawn`."""
+        return replace(self, draws=draws)
+
+    def draw(self, seed: Array) -> tuple[Spectrum, ...]:
+        """The fixed draws of a seed; see `distvi.models.base.Drawn`."""
         key = jax.random.key(seed, impl="threefry2x32")
         rows, features = [inputs for inputs, _ in self.layer_sizes], self.settings.features
         z_key, scale_key = jax.random.split(jax.random.fold_in(key, _SPECTRA))

@@ -13,6 +13,7 @@ from distvi.algorithms.combine import rates
 from distvi.errors import RunFailed
 from distvi.parameters.shards import Flat, Shards, States
 from distvi.protocol import Commit, Ticket, TicketId
+from distvi.system.programs import OWN_PROGRAMS, Programs
 
 _AT_ONCE = 8
 """Payloads that are summed in one pass; each number of them is a program of its own."""
@@ -40,19 +41,27 @@ class Store:
         flat: Parameters to begin with.
         state: Of the unsharded server rule, to go on from; None: a new one.
         version: Of those parameters.
+        programs: What compiles.
     """
 
     def __init__(
-        self, shards: Shards, flat: Flat, state: ServerState | None = None, version: int = 0
+        self,
+        shards: Shards,
+        flat: Flat,
+        state: ServerState | None = None,
+        version: int = 0,
+        *,
+        programs: Programs = OWN_PROGRAMS,
     ) -> None:
         self.shards = shards
         self._joined = shards = shards.joined
-        states = jax.jit(shards.init)(flat) if state is None else _scattered(shards, state)
+        init = programs.jit("server state", shards.init)
+        states = init(flat) if state is None else _scattered(shards, state)
         self._version, self._flat, self._states = version, flat, states
         self._keeps_base = shards.rule.keeps is Keep.BASE
         self._held: dict[TicketId, _Held] = {}
-        self._combine = jax.jit(shards.combine)
-        self._update = jax.jit(shards.update, donate_argnums=1)
+        self._combine = programs.jit("combine", shards.combine)
+        self._update = programs.jit("update", shards.update, donate_argnums=1)
 
     @property
     def version(self) -> int:

@@ -1,10 +1,10 @@
 """From a configuration to what a run is made of, with every input checked before anything runs."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ from distvi.engines.registry import ENGINES
 from distvi.errors import InputError
 from distvi.evaluation.predictor import Predictor
 from distvi.models import Batch, Model, Trainable
+from distvi.models.base import Drawn
 from distvi.models.checks import check_neg_elbo, check_params, checked_neg_elbo
 from distvi.protocol import Scheme
 from distvi.runs.own import NOTHING, Own
@@ -41,6 +42,7 @@ from distvi.runs.parts import (
     run_key,
 )
 from distvi.system.names import OWN, find, is_name
+from distvi.system.programs import OWN_PROGRAMS, Programs, SharedPrograms, Varying
 from distvi.system.settings import Settings
 from distvi.training import optimizers
 
@@ -49,6 +51,18 @@ DEFAULT_BATCH_SIZE = 200
 MOST_GRADIENTS = PREDICT - 1
 
 _COMPILED_FAST = {"xla_backend_optimization_level": 0}  # of a program that runs once
+
+
+class RunValues(NamedTuple):
+    """Numbers that a run's functions read though they are no arguments of theirs.
+
+    Attributes:
+        learning_rate: The schedule's peak.
+        draws: What the model has drawn from the seed; None: it keeps that to itself.
+    """
+
+    learning_rate: Any
+    draws: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +79,8 @@ class Plan:
         updates: How many there are.
         requests_per_update: That a worker answers, in the mean.
         own: Objects that the configuration cannot hold.
+        varying: What its functions read that is no argument of theirs.
+        programs: Compiles what runs in this process.
     """
 
     config: RunConfig
@@ -76,6 +92,8 @@ class Plan:
     updates: int
     requests_per_update: float = 1.0
     own: Own = NOTHING
+    varying: Varying[RunValues] = field(default_factory=lambda: Varying(RunValues(0.0)))
+    programs: Programs = OWN_PROGRAMS
 
     @property
     def batch_size(self) -> int:
@@ -86,23 +104,34 @@ class Plan:
     @cached_property
     def shapes(self) -> Any:
         """Of the parameters (``jax.ShapeDtypeStruct``)."""
-        return jax.eval_shape(self.model.init, run_key(self.config))
+        return self.programs.once(
+            "shapes", lambda: jax.eval_shape(self._init, run_key(self.config))
+        )
 
     def initial_params(self) -> Any:
         """Parameters before the first update."""
         key = jax.random.fold_in(run_key(self.config), INIT)
-        return jax.jit(self.model.init, compiler_options=_COMPILED_FAST)(key)
+        return self.programs.jit("init", self._init, compiler_options=_COMPILED_FAST)(key)
+
+    def _init(self, key: Array) -> Any:
+        return self._traced_model().init(key)
+
+    def _traced_model(self) -> Any:
+        """The model with the draws that its functions are to read."""
+        draws = self.varying.values.draws
+        return self.model if draws is None else self.model.with_draws(draws)  # type: ignore[attr-defined]
 
     def schedule(self, steps: float = 1.0) -> optax.Schedule:
         """Learning rate of every update; or of ``steps`` steps for each of them, in the mean."""
-        training = self.config.training
-        return optimizers.schedule(
+        training, varying = self.config.training, self.varying
+        shape = optimizers.schedule(
             training.schedule,
-            training.learning_rate,
+            1.0,
             math.ceil(steps * self.updates),
             warmup_updates=math.floor(steps * training.warmup_updates),
             final=training.final_rate,
         )
+        return lambda update: varying.values.learning_rate * shape(update)
 
     def optimizer(self, steps: float = 1.0) -> optax.GradientTransformation:
         """The optimizer with its schedule and freezes, over ``steps`` steps for each update.
@@ -135,11 +164,14 @@ class Plan:
         Raises:
             InputError: see `optimizer`.
         """
-        model, standardization, n_data = self.model, self.standardization, len(self.dataset.train)
+        return self.programs.once("algorithm", self._algorithm)
+
+    def _algorithm(self) -> Algorithm:
+        standardization, n_data = self.standardization, len(self.dataset.train)
 
         def loss(params: Any, x: Array, y: Array, index: Array, key: Array) -> Array:
             batch = Batch(*standardization.standardize(x, y), index)
-            return checked_neg_elbo(model, params, batch, key, n_data)
+            return checked_neg_elbo(self._traced_model(), params, batch, key, n_data)
 
         # Whoever wrote an optimizer may have told it which tensor is which.
         is_uniform = not (self._has_own_optimizer or freezes(self._freeze_until))
@@ -173,6 +205,7 @@ class Plan:
             seed=training.seed,
             recipe=None if self.own.stuck else self.recipe,
             no_recipe=self.own.stuck,
+            programs=self.programs,
         )
 
     @property
@@ -202,6 +235,37 @@ class Plan:
         if not isinstance(self.model, Model):
             return None
         return make_predictor(self.config, self.model, self.standardization, self.dataset.task)
+
+    def sharing(self) -> "Plan":
+        """The same plan, with programs that its `sibling`s share."""
+        model, learning_rate = self.model, self.config.training.learning_rate
+        draw = jax.jit(model.draw) if isinstance(model, Drawn) else None
+        varying = Varying(_values(model, learning_rate, draw))
+        programs = SharedPrograms.pool(varying)
+        programs.once("draw", lambda: draw)
+        return replace(self, varying=varying, programs=programs)
+
+    def sibling(self, *, seed: int, learning_rate: float) -> "Plan":
+        """A plan that differs in seed and learning rate alone, and compiles nothing of its own.
+
+        Args:
+            seed: Of every draw, the model's fixed ones included.
+            learning_rate: The schedule's peak.
+        """
+        programs = self.programs
+        assert isinstance(programs, SharedPrograms), "see sharing()"
+        changed = {"seed": seed, "learning_rate": learning_rate}
+        training = self.config.training.model_copy(update=changed)
+        config = self.config.model_copy(update={"training": training})
+        model = model_of(config, self.dataset.schema, self.own.model)
+        values = _values(model, learning_rate, programs.once("draw", lambda: None))
+        return replace(
+            self,
+            config=config,
+            model=model,
+            varying=Varying(values),
+            programs=programs.for_values(values),
+        )
 
     def check_own_parts(self) -> None:
         """Look at the shapes of what the user has written, by tracing it once.
@@ -261,7 +325,18 @@ def prepare(
     config = config.model_copy(update=tables)
     model = model_of(config, dataset.schema, own.model)
     requests = engine.requests_per_update(scheme)
-    plan = Plan(config, dataset, standardization, model, scheme, rules, updates, requests, own)
+    plan = Plan(
+        config,
+        dataset,
+        standardization,
+        model,
+        scheme,
+        rules,
+        updates,
+        requests,
+        own,
+        Varying(RunValues(config.training.learning_rate)),
+    )
     _ = plan.algorithm  # an unknown optimizer is told before anything is written
     plan.check_own_parts()
     return plan
@@ -290,8 +365,16 @@ def rebuild(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> Built:
     model, rules = model_of(config, schema), _rules(config)
     # Only the main process has a use for the scheme, which may be an object that cannot travel.
     lengths = settings["updates"], settings["requests_per_update"]
-    plan = Plan(config, dataset, standardization, model, sync(), rules, *lengths)
+    varying = Varying(RunValues(config.training.learning_rate))
+    plan = Plan(config, dataset, standardization, model, sync(), rules, *lengths, varying=varying)
     return Built(plan.problem, plan.algorithm.worker, plan.algorithm.server)
+
+
+def _values(model: Trainable, learning_rate: float, draw: Callable[..., Any] | None) -> RunValues:
+    rate = np.float32(learning_rate)
+    return RunValues(
+        rate, draw(np.uint32(model.seed)) if draw and isinstance(model, Drawn) else None
+    )
 
 
 def _find_scheme(name: str) -> None:

@@ -150,6 +150,7 @@ class MeshEngine:
             )
         keep_freed_memory()
         places, rule = batch_sharding(on), algorithm.worker
+        self._programs = problem.programs
         self._carry = self._first(algorithm, start, places)
         self._update, self._last = start.update, problem.updates
         self._update_size, self._batches = problem.batch_size * rule.batches, rule.batches
@@ -169,23 +170,23 @@ class MeshEngine:
         self._pace = 1  # updates in a call
         self._waiting_s, self._finished_s = 0.0, 0.0
 
-    @staticmethod
-    def _first(algorithm: Algorithm, start: Start, places: BatchSharding) -> _Carry:
+    def _first(self, algorithm: Algorithm, start: Start, places: BatchSharding) -> _Carry:
         params, opt_state, memory = start.params(), start.state, start.memory(0)
+        jit = self._programs.jit
         if opt_state is None:
-            opt_state = jax.jit(algorithm.server.init)(params)
+            opt_state = jit("server state", algorithm.server.init)(params)
         if memory is None:
-            memory = jax.jit(algorithm.worker.init)(params)
+            memory = jit("memory", algorithm.worker.init)(params)
         given = jax.device_put((params, opt_state, memory), places.whole)
         # Copied, because the first update gives the memory of its state away; `device_put` may
         # share it with the caller's arrays, even where it is asked not to.
-        return _Carry(*jax.jit(lambda given: jax.tree.map(jnp.copy, given))(given))
+        return _Carry(*jit("copy", lambda given: jax.tree.map(jnp.copy, given))(given))
 
     def _compile(self, updates: Callable[..., Any], places: BatchSharding) -> Callable[..., Any]:
         before = time.perf_counter()
-        jitted = jax.jit(updates, donate_argnums=0, out_shardings=(places.whole, places.whole))
         arguments = (self._carry, self._key, np.uint32(0), np.zeros(2, np.int32), self._feed.like)
-        compiled = jitted.lower(*arguments).compile()
+        placed = {"donate_argnums": 0, "out_shardings": (places.whole, places.whole)}
+        compiled = self._programs.compiled("updates", updates, arguments, **placed)
         self._compile_time_s = time.perf_counter() - before
         return compiled
 

@@ -33,8 +33,10 @@ def build(
     assert settings.workers is not None
     assert settings.servers is not None
     placement = place(settings.placement, layout.sizes, settings.servers)
-    shards = make_shards(layout, placement, algorithm.server)
-    traffic = traffic_of(shards, algorithm)
+    shards = problem.programs.once(
+        "shards", lambda: make_shards(layout, placement, algorithm.server)
+    )
+    traffic = problem.programs.once("traffic", lambda: traffic_of(shards, algorithm))
     seed, update = f"{problem.seed}", start.update
     cluster = Cluster(
         cluster_named(settings.cluster),
@@ -87,13 +89,19 @@ class SimulatedEngine:
         self._before = {name: int(start.counters.get(name, 0)) for name in names}
         self._algorithm, self._rules, self._cluster = algorithm, rules, cluster
         self._batch_size = problem.batch_size
-        store = Store(shards, shards.layout.flatten(start.params()), start.state, start.update)
+        store = Store(
+            shards,
+            shards.layout.flatten(start.params()),
+            start.state,
+            start.update,
+            programs=problem.programs,
+        )
         self._transport = SimulatedTransport(
             problem,
             algorithm.worker,
             cluster,
             store,
-            WorkerMemories(algorithm.worker, shards.layout, start.memories),
+            WorkerMemories(algorithm.worker, shards.layout, start.memories, problem.programs),
             self._record.used // len(cluster.workers),
             ahead=rules.scheme.stragglers is Stragglers.FINISH,
         )

@@ -30,6 +30,7 @@ from distvi.protocol import (
     Stop,
     TicketId,
 )
+from distvi.system.programs import Programs
 
 
 class Sent(NamedTuple):
@@ -66,12 +67,22 @@ class WorkerMemories:
         rule: Of the workers.
         layout: Of the parameters.
         first: Of each worker; None: it begins anew.
+        programs: What compiles.
     """
 
-    def __init__(self, rule: WorkerRule, layout: Layout, first: tuple[Memory | None, ...]) -> None:
-        self._init = jax.jit(lambda flat: rule.init(layout.unflatten(flat)))
+    def __init__(
+        self,
+        rule: WorkerRule,
+        layout: Layout,
+        first: tuple[Memory | None, ...],
+        programs: Programs,
+    ) -> None:
+        def init(flat: Flat) -> Memory:
+            return rule.init(layout.unflatten(flat))
+
+        self._init = programs.jit("memory", init)
         flat = jax.ShapeDtypeStruct((layout.size,), np.float32)
-        self._nothing = jax.eval_shape(self._init, flat)
+        self._nothing = programs.once("no memory", lambda: jax.eval_shape(init, flat))
         self.has_any = bool(jax.tree.leaves(self._nothing))
         self.lost = 0
         self._now = {worker: each for worker, each in enumerate(first) if each is not None}
@@ -158,7 +169,7 @@ class SimulatedTransport:
         self._sent: dict[TicketId, Sent] = {}
         self._begun: dict[TicketId, FlatAnswer] = {}
         self._values: dict[TicketId, float] = {}
-        self._answer = jax.jit(make_answer(rule, store.shards))
+        self._answer = problem.programs.jit("answer", make_answer(rule, store.shards))
 
     def receive(self) -> tuple[float, Event] | None:
         """The cluster's next event; an answer has been computed when it arrives."""
