@@ -17,8 +17,8 @@ from distvi.evaluation.metrics import (
     Intervals,
     RegressionMetrics,
 )
-from distvi.models import Model
 from distvi.models.checks import check_predictions
+from distvi.system.programs import OWN_PROGRAMS, Programs
 
 ROWS_PER_CHUNK = 25_000  # points times samples
 POINTS_IN_FIGURE = 2000
@@ -48,12 +48,20 @@ class Predictor:
         task: What is predicted.
         samples: Monte Carlo samples.
         key: Of the samples; the same for every chunk and every call.
+        programs: What compiles.
     """
 
     def __init__(
-        self, model: Model, standardization: Standardization, task: Task, samples: int, key: Array
+        self,
+        model: Any,
+        standardization: Standardization,
+        task: Task,
+        samples: int,
+        key: Array,
+        programs: Programs = OWN_PROGRAMS,
     ) -> None:
-        self.standardization, self.task = standardization, task
+        self.standardization, self.task, self.samples = standardization, task, samples
+        self._model, self._programs = model, programs
         self._key = key
         self._points_per_chunk = max(1, ROWS_PER_CHUNK // samples)
         classes = task is Task.CLASSIFICATION
@@ -73,7 +81,14 @@ class Predictor:
             check_predictions(result, len(x), None if classes else len(standardization.y_shift))
             return result
 
-        self._predict = jax.jit(predict)
+        self._predict = programs.jit(f"predict with {samples}", predict)
+
+    def with_samples(self, samples: int) -> "Predictor":
+        """The same predictions from another number of Monte Carlo samples."""
+        if samples == self.samples:
+            return self
+        parts = self._model, self.standardization, self.task, samples, self._key
+        return Predictor(*parts, self._programs)
 
     def trace(self, params: Params, examples: Examples) -> None:
         """Look at the predictions of a few points without computing them.

@@ -13,11 +13,12 @@ from distvi.config.run import RunConfig
 from distvi.data import Dataset, Schema, Standardization, Task
 from distvi.errors import InputError
 from distvi.evaluation.predictor import Predictor
-from distvi.models import Model, Trainable, as_model, build_model
+from distvi.models import Trainable, as_model, build_model
 from distvi.models.own import made
 from distvi.runs.folder import Run
 from distvi.runs.own import dataset_of
 from distvi.system.names import OWN, located
+from distvi.system.programs import OWN_PROGRAMS, Programs
 
 # The noise of update u has the key fold_in(run's key, u); these two lie beyond any update.
 INIT, PREDICT = 2**32 - 1, 2**32 - 2
@@ -105,11 +106,15 @@ def model_of(config: RunConfig, schema: Schema, own: Any = None) -> Trainable:
 
 
 def make_predictor(
-    config: RunConfig, model: Model, standardization: Standardization, task: Task
+    config: RunConfig,
+    model: Any,
+    standardization: Standardization,
+    task: Task,
+    programs: Programs = OWN_PROGRAMS,
 ) -> Predictor:
     """Predictions with the run's number of samples, drawn from the run's key."""
     key = jax.random.fold_in(run_key(config), PREDICT)
-    return Predictor(model, standardization, task, config.model.test_samples, key)
+    return Predictor(model, standardization, task, config.model.test_samples, key, programs)
 
 
 def run_key(config: RunConfig) -> Array:

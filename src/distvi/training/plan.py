@@ -53,6 +53,15 @@ MOST_GRADIENTS = PREDICT - 1
 _COMPILED_FAST = {"xla_backend_optimization_level": 0}  # of a program that runs once
 
 
+class _Traced(NamedTuple):
+    """The predictions of the model as it is when they are asked for, within a program."""
+
+    model: Callable[[], Any]
+
+    def predict(self, params: Any, x: Array, key: Array, samples: int) -> Any:
+        return self.model().predict(params, x, key, samples)
+
+
 class RunValues(NamedTuple):
     """Numbers that a run's functions read though they are no arguments of theirs.
 
@@ -234,7 +243,9 @@ class Plan:
         """The model's predictions; None: it makes none."""
         if not isinstance(self.model, Model):
             return None
-        return make_predictor(self.config, self.model, self.standardization, self.dataset.task)
+        standardization, task = self.standardization, self.dataset.task
+        traced = _Traced(self._traced_model) if self.programs is not OWN_PROGRAMS else self.model
+        return make_predictor(self.config, traced, standardization, task, self.programs)
 
     def sharing(self) -> "Plan":
         """The same plan, with programs that its `sibling`s share."""
@@ -286,7 +297,11 @@ class Plan:
 
 
 def prepare(
-    config: RunConfig, standardization: Standardization | None = None, own: Own = NOTHING
+    config: RunConfig,
+    standardization: Standardization | None = None,
+    own: Own = NOTHING,
+    *,
+    dataset: Dataset | None = None,
 ) -> Plan:
     """Read the data, build the model, check everything against everything.
 
@@ -294,6 +309,7 @@ def prepare(
         config: From `distvi.config.resolve.resolve`.
         standardization: Of the run to go on with; None: learnt here.
         own: Objects that the configuration cannot hold.
+        dataset: That the configuration names, where it is at hand already.
 
     Raises:
         InputError: the data are bad, or a setting does not suit them.
@@ -310,7 +326,8 @@ def prepare(
     typed = given_options(rules, algorithm.rule_options)
     algorithm = algorithm.model_copy(update={"rule_options": typed})
     config = config.model_copy(update={"algorithm": algorithm})
-    dataset = load_dataset(config.data, own.data)
+    if dataset is None:
+        dataset = load_dataset(config.data, own.data)
     if standardization is None:
         mode = dataset.inputs_mode if config.data.inputs == "auto" else config.data.inputs
         standardization = Standardization.learn(dataset.train, dataset.task, mode)

@@ -89,6 +89,7 @@ class SimulatedEngine:
         self._before = {name: int(start.counters.get(name, 0)) for name in names}
         self._algorithm, self._rules, self._cluster = algorithm, rules, cluster
         self._batch_size = problem.batch_size
+        self._traffic = problem.programs.once("traffic", lambda: traffic_of(shards, algorithm))
         store = Store(
             shards,
             shards.layout.flatten(start.params()),
@@ -171,7 +172,7 @@ class SimulatedEngine:
             self._record,
             algorithm,
             shards.placement,
-            traffic_of(shards, algorithm),
+            self._traffic,
             self.counters,
             self._batch_size,
         ) | {"clock": "virtual", "workers": len(self._cluster.workers)}
