@@ -174,7 +174,8 @@ def simulated(
         start_s=start.time_s,
     )
     rules = Rules(scheme, updates=problem.updates, nonfinite_limit=nonfinite_limit)
-    return SimulatedEngine(problem, algorithm, rules, cluster, shards, start)
+    traffic = traffic_of(shards, algorithm)
+    return SimulatedEngine(problem, algorithm, rules, cluster, shards, start, traffic)
 
 
 def local(

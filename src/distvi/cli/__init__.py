@@ -28,6 +28,7 @@ app.command("distvi.cli.evaluate:evaluate")
 app.command("distvi.cli.predict:predict")
 app.command("distvi.cli.simulate:simulate")
 app.command("distvi.cli.calibrate:calibrate")
+app.command("distvi.cli.study:app", name="study")
 app.command("distvi.cli.data:app", name="data")
 
 

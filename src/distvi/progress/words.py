@@ -28,3 +28,20 @@ def number(value: float | None, style: str) -> str:
 def warning(message: str) -> str:
     """A line about something that went wrong."""
     return f"distvi: warning: {message}"
+
+
+def duration(seconds: float) -> str:
+    """A time as one says it.
+
+    Example:
+        >>> duration(0.37), duration(42.3), duration(200), duration(7500)
+        ('0.4 s', '42 s', '3 min 20 s', '2 h 5 min')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

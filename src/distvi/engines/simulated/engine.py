@@ -9,11 +9,12 @@ from jaxtyping import Float
 
 from distvi.algorithms.base import Algorithm, Params
 from distvi.engines.base import Devices, Halted, Problem, Start, TrainState
+from distvi.engines.simulated.all_reduce import AllReduceCluster, ring_traffic
 from distvi.engines.simulated.cluster import Cluster
 from distvi.engines.simulated.settings import SimulatedSettings, cluster_named
 from distvi.engines.simulated.timeline import NO_TIMELINE, Timeline
 from distvi.engines.simulated.transport import SimulatedTransport, WorkerMemories
-from distvi.engines.statistics import Record, summary_fields, traffic_of
+from distvi.engines.statistics import Record, Traffic, summary_fields, traffic_of
 from distvi.engines.trace import Span
 from distvi.parameters import Shards, Store, layout_of, make_shards, place
 from distvi.protocol import Observer, Rules, Stragglers, drive, initial_state
@@ -37,8 +38,10 @@ def build(
         "shards", lambda: make_shards(layout, placement, algorithm.server)
     )
     traffic = problem.programs.once("traffic", lambda: traffic_of(shards, algorithm))
+    is_ring = settings.exchange == "all-reduce"
     seed, update = f"{problem.seed}", start.update
-    cluster = Cluster(
+    kind = AllReduceCluster if is_ring else Cluster
+    cluster = kind(
         cluster_named(settings.cluster),
         settings.workers,
         traffic.pulled,
@@ -52,7 +55,9 @@ def build(
     rules = Rules(
         algorithm.scheme, updates=problem.updates, nonfinite_limit=settings.nonfinite_limit
     )
-    return SimulatedEngine(problem, algorithm, rules, cluster, shards, start)
+    if is_ring:
+        traffic = ring_traffic(settings.workers, sum(traffic.pushed))
+    return SimulatedEngine(problem, algorithm, rules, cluster, shards, start, traffic)
 
 
 class SimulatedEngine:
@@ -68,6 +73,7 @@ class SimulatedEngine:
         cluster: The times; no event of it has been received.
         shards: Who holds which parameters.
         start: Where to begin.
+        traffic: Of each push and pull.
     """
 
     deterministic = True
@@ -80,6 +86,7 @@ class SimulatedEngine:
         cluster: Cluster,
         shards: Shards,
         start: Start,
+        traffic: Traffic,
     ) -> None:
         keep_freed_memory()
         self.observers: list[Observer] = []
@@ -89,7 +96,7 @@ class SimulatedEngine:
         self._before = {name: int(start.counters.get(name, 0)) for name in names}
         self._algorithm, self._rules, self._cluster = algorithm, rules, cluster
         self._batch_size = problem.batch_size
-        self._traffic = problem.programs.once("traffic", lambda: traffic_of(shards, algorithm))
+        self._traffic = traffic
         store = Store(
             shards,
             shards.layout.flatten(start.params()),

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from distvi.engines.settings import EngineSettings, ParameterServerSettings
 from distvi.errors import InputError, nearest
+from distvi.protocol import Scheme
 from distvi.system.settings import Settings, complaint, read_toml
 
 
@@ -24,12 +25,30 @@ class SimulatedSettings(ParameterServerSettings):
         default="compute-bound",
         description="What it costs: compute-bound, network-bound, or a file.",
     )
+    exchange: Literal["servers", "all-reduce"] = Field(
+        default="servers",
+        description="How gradients meet: at parameter servers, or in a ring all-reduce.",
+    )
 
     def written_out(self) -> EngineSettings:
         """See `distvi.engines.settings.EngineSettings.written_out`."""
         cluster_named(self.cluster)  # or it is refused before anything runs
         cluster = self.cluster if self.cluster in CLUSTERS else str(Path(self.cluster).resolve())
+        if self.exchange == "all-reduce" and (self.servers or 1) > 1:
+            raise InputError(
+                f"there are no servers in an all-reduce, but {self.servers} are asked for; leave "
+                "servers out, or choose exchange 'servers'"
+            )
         return super().written_out().model_copy(update={"cluster": cluster})
+
+    def contributions_per_update(self, scheme: Scheme) -> int:
+        """See `EngineSettings.contributions_per_update`."""
+        if self.exchange == "all-reduce" and scheme.name != "sync":
+            raise InputError(
+                f"an all-reduce takes all workers in lockstep, not scheme '{scheme.name}'; use "
+                "scheme 'sync', or exchange 'servers'"
+            )
+        return super().contributions_per_update(scheme)
 
 
 def _several(value: Any) -> Any:
