@@ -15,6 +15,7 @@ from distvi.models import (
     DeepGPSettings,
     Model,
     build_model,
+    sampled,
 )
 from distvi.models.deep_gp import KernelName, OmegaTreatment
 from distvi.models.likelihoods import LIKELIHOODS, Task, likelihood_named, likelihoods_for
@@ -77,6 +78,24 @@ def test_it_learns_and_predicts(settings: Settings, key: jax.Array) -> None:
     assert jax.tree.structure(gradients) == jax.tree.structure(params)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
     np.testing.assert_allclose(probabilities.sum(1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param(own, id=name) for name, own in SETTINGS.items() if not name.startswith("arccos")],
+)
+@pytest.mark.parametrize("rows", [4, 8])  # one sample of four points at once, and two
+def test_samples_a_few_at_once_are_those_of_all_at_once(
+    settings: Settings, rows: int, key: jax.Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampled, "ROWS_IN_CACHE", rows)
+    model = build_model(settings, inputs=5, outputs=3, task="classification")
+    assert isinstance(model, sampled.SampledModel)
+    x, params = batch_for("classification", 3, key).x, jax.jit(model.init)(key)
+    index = jnp.arange(4, dtype=jnp.uint32)
+    looped = jax.jit(lambda params: model.predict(params, x, key, 6).f)(params)
+    plain = jax.jit(lambda params: model._sample_latents(params, x, index, key, 6))(params)
+    np.testing.assert_allclose(looped, plain, rtol=2e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("likelihood", TASKS)

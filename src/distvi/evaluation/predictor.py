@@ -20,7 +20,8 @@ from distvi.evaluation.metrics import (
 from distvi.models.checks import check_predictions
 from distvi.system.programs import OWN_PROGRAMS, Programs
 
-ROWS_PER_CHUNK = 25_000  # points times samples
+ROWS_PER_CHUNK = 25_000  # points times samples: of the memory that a chunk takes
+POINTS_PER_CHUNK = 500  # so that a sample of a chunk fits into a core's caches
 POINTS_IN_FIGURE = 2000
 
 Params = Any
@@ -38,16 +39,17 @@ class Inputs(Protocol):
 class Predictor:
     """A model's predictions, in standardized units, chunk by chunk.
 
-    A chunk holds at most 25,000 points times samples (one point, where there are more samples),
-    so the memory it takes is bounded however many points there are. It compiles once: the last
-    chunk is filled up to the common size, and the filling is cut off again.
+    A chunk holds at most 500 points, and 25,000 points times samples (one point, where there are
+    more samples), so the memory it takes is bounded however many points there are. It compiles
+    once: the last chunk is filled up to the common size, and the filling is cut off again. No two
+    chunks share noise.
 
     Args:
         model: Whose ``predict`` is asked.
         standardization: Of the run.
         task: What is predicted.
         samples: Monte Carlo samples.
-        key: Of the samples; the same for every chunk and every call.
+        key: Of the samples; the same for every call.
         programs: What compiles.
     """
 
@@ -63,11 +65,15 @@ class Predictor:
         self.standardization, self.task, self.samples = standardization, task, samples
         self._model, self._programs = model, programs
         self._key = key
-        self._points_per_chunk = max(1, ROWS_PER_CHUNK // samples)
+        self._points_per_chunk = max(1, min(POINTS_PER_CHUNK, ROWS_PER_CHUNK // samples))
         classes = task is Task.CLASSIFICATION
 
-        def predict(params: Params, x: Array, y: Array, key: Array) -> dict[str, Array]:
+        def predict(
+            params: Params, x: Array, y: Array, key: Array, first: Array
+        ) -> dict[str, Array]:
             x, y = standardization.standardize(x, y)
+            # By the first of the chunk's points, for a model counts those of a call from zero.
+            key = jax.random.fold_in(key, first)
             predictive = model.predict(params, x, key, samples)
             result = {"log_density": predictive.log_density(y)}
             if classes:
@@ -97,7 +103,7 @@ class Predictor:
             InputError: they are of a wrong shape.
         """
         x, y = examples.take(np.zeros(2, np.int64))
-        jax.eval_shape(self._predict, params, x, y, self._key)
+        jax.eval_shape(self._predict, params, x, y, self._key, np.uint32(0))
 
     def chunks(
         self, params: Params, examples: Inputs
@@ -110,7 +116,7 @@ class Predictor:
             x, y = examples.take(rows)
             missing = size - len(rows)
             padded = [np.concatenate([a, np.repeat(a[:1], missing, axis=0)]) for a in (x, y)]
-            result = self._predict(params, *padded, self._key)
+            result = self._predict(params, *padded, self._key, np.uint32(start))
             yield y, {name: np.asarray(a)[: len(rows)] for name, a in result.items()}
 
 

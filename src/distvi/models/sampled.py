@@ -15,6 +15,9 @@ from distvi.models.likelihoods import Likelihood, LikelihoodName
 from distvi.models.predictive import Predictive
 from distvi.system.settings import KindSettings
 
+ROWS_IN_CACHE = 1000
+"""Points times samples of a prediction that are computed at once: 500 features of each are 2 MB."""
+
 EstimatorName = Literal["local", "weights"]
 
 
@@ -87,9 +90,13 @@ class SampledModel(ABC):
     def predict(
         self, params: Params, x: Float[Array, "points inputs"], key: Array, samples: int
     ) -> Predictive:
-        """Predictive distribution at ``x`` as a mixture over ``samples`` draws of the model."""
+        """Predictive distribution at ``x`` as a mixture over ``samples`` draws of the model.
+
+        The samples are those of `_sample_latents`, a few at a time. Their noise is drawn from
+        (key, sample, row of ``x``): no two of a call share any.
+        """
         index = jnp.arange(x.shape[0], dtype=jnp.uint32)
-        f = self._sample_latents(params, x, index, key, samples)
+        f = self._sample_latents(params, x, index, key, samples, at_once=_in_cache(x, samples))
         return Predictive(f, params["likelihood"], self.likelihood)
 
     def _sample_latents(
@@ -99,12 +106,38 @@ class SampledModel(ABC):
         index: UInt32[Array, " points"],
         key: Array,
         samples: int,
+        *,
+        at_once: int | None = None,
     ) -> Float[Array, "samples points latents"]:
         """The last layer's values; what does not depend on the sample is computed once.
 
-        ``vmap`` does that sharing: a value that no sample's key enters is not batched.
+        ``vmap`` does that sharing: a value that no sample's key enters is not batched. Of a loop
+        over samples XLA does it: a value that no round changes is computed before the first.
+
+        Args:
+            params: The parameters.
+            x: Inputs.
+            index: Of the points, for their noise.
+            key: Of the noise.
+            samples: How many.
+            at_once: A divisor of them, how many a round of a loop computes; None: all, without a
+                loop, as derivatives have it.
         """
         if samples == 1:  # XLA finds better layouts without a sample axis of length one
             return self._forward(params, x, index, jax.random.fold_in(key, 0))[None]
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(samples))
-        return jax.vmap(lambda k: self._forward(params, x, index, k))(keys)
+
+        def sample(key: Array) -> Array:
+            return self._forward(params, x, index, key)
+
+        if at_once is None or at_once == samples:
+            return jax.vmap(sample)(keys)
+        return jax.lax.map(sample, keys, batch_size=at_once if at_once > 1 else None)
+
+
+def _in_cache(x: Array, samples: int) -> int:
+    """How many samples to compute at once: on a CPU those whose features its caches hold."""
+    if jax.default_backend() != "cpu":
+        return samples
+    most = max(1, ROWS_IN_CACHE // max(1, x.shape[0]))
+    return max(n for n in range(1, min(most, samples) + 1) if samples % n == 0)
