@@ -13,6 +13,7 @@ from distvi.aggregation.registry import SCHEMES
 from distvi.config.resolve import resolve
 from distvi.config.run import RunConfig, engine_settings, flat_names
 from distvi.config.unions import KIND
+from distvi.engines.simulated.settings import CLUSTERS, cluster_named
 from distvi.errors import InputError, nearest
 from distvi.runs.records import Value
 from distvi.studies.spec import TUNED, Block, Given, Spec, SpecFile
@@ -157,7 +158,9 @@ def _checked_base(file: SpecFile) -> RunConfig:
         reason = "seeds are drawn: say how many there are, seeds = 3"
         raise file.wrong(["base", "training", "seed"], reason)
     try:
-        return _checked(resolve(settings=_lengthened(file.spec, deepcopy(file.spec.base))))
+        tables = _lengthened(file.spec, deepcopy(file.spec.base))
+        _locate_cluster(file, tables)
+        return _checked(resolve(settings=tables))
     except InputError as error:
         keys = next((p for p in _paths(file.spec.base) if ".".join(p) in str(error)), ())
         raise file.wrong(["base", *keys], f"in the base: {error}") from error
@@ -196,6 +199,7 @@ def _config(file: SpecFile, block: int, settings: Mapping[str, Given]) -> RunCon
                 )
             value = spec.tuning.values[0]
         table[path[-1]] = list(value) if isinstance(value, tuple) else value
+    _locate_cluster(file, tables)
     try:
         config = resolve(settings=_lengthened(spec, tables))
         return _checked(config)
@@ -204,6 +208,14 @@ def _config(file: SpecFile, block: int, settings: Mapping[str, Given]) -> RunCon
         raise file.wrong(
             _culprit(spec.blocks[block], block, str(error)), f"{given}: {error}"
         ) from error
+
+
+def _locate_cluster(file: SpecFile, tables: Mapping[str, Any]) -> None:
+    """A cluster's file is named from where the spec is."""
+    engine = tables.get("engine", {})
+    cluster = engine.get("cluster")
+    if isinstance(cluster, str) and cluster not in CLUSTERS:
+        engine["cluster"] = str(file.path.parent / cluster)
 
 
 def _checked(config: RunConfig) -> RunConfig:
@@ -255,6 +267,8 @@ def _cell(
     training = config.training.model_copy(update={"seed": seed_of(own, number)})
     config = config.model_copy(update={"training": training})
     tables = config.model_dump(mode="json")
+    if (cluster := tables["engine"].get("cluster")) not in (None, *CLUSTERS):
+        tables["engine"]["cluster"] = cluster_named(cluster).model_dump(mode="json")
     is_tuned = own.get("learning_rate") == TUNED
     measured: dict[str, Any] = {"stop": spec.stop.model_dump(), "tests": spec.tests.model_dump()}
     if is_tuned and spec.tuning is not None:
