@@ -34,7 +34,7 @@ def duration(seconds: float) -> str:
     """A time as one says it.
 
     Example:
-        >>> duration(0.37), duration(42.3), duration(200), duration(7500)
+        >>> duration(0.37), duration(42.3), duration(200.0), duration(7500.0)
         ('0.4 s', '42 s', '3 min 20 s', '2 h 5 min')
     """
     if seconds < 10:
