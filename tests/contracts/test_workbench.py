@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distvi.aggregation import sync
 from distvi.config.resolve import resolve
+from distvi.engines.simulated.all_reduce import AllReduceCluster
+from distvi.engines.simulated.settings import cluster_of
+from distvi.engines.simulated.timing import time_rules
+from distvi.protocol import Rules
 from distvi.runs.records import CURVE_COLUMNS, Record
 from distvi.studies.cells import Cell, cells_of
 from distvi.studies.measure import Workbench
@@ -38,7 +43,7 @@ def one_block(axes: str, fixed: str = "") -> str:
 
 @pytest.mark.parametrize("engine", ["simulated", "mesh", "local"])
 def test_a_cell_is_the_run_it_would_be_by_itself(tmp_path: Path, engine: str) -> None:
-    fixed = f'engine = "{engine}"'
+    fixed = f'engine = "{engine}"' + (", workers = 1" if engine == "mesh" else "")
     for cell, record in records(spec_file(tmp_path, one_block("batch_size = [8]", fixed))):
         assert (record.status, record.reason) == ("done", "")
         plan = prepare(cell.config)
@@ -84,9 +89,21 @@ def test_all_reduce_has_the_numbers_of_sync_and_times_of_its_own(tmp_path: Path)
 
     with plan("servers").engine() as servers, plan("all-reduce").engine() as ring:
         np.testing.assert_array_equal(servers.advance(5), ring.advance(5))
-    assert ring.now_s() < servers.now_s()
     size = servers.statistics["bytes"]["pushed"] // (5 * 3)
     assert ring.statistics["bytes"]["pushed"] == 5 * 3 * -(-2 * 2 * size // 3)
+
+
+def test_an_all_reduce_takes_as_long_as_a_ring() -> None:
+    costs = {
+        "gradient": {"overhead_s": 0.25},
+        "workers": {"latency_s": 0.5, "bandwidth_bytes_per_s": [4000.0, 1000.0]},
+        "servers": {"bandwidth_bytes_per_s": 1.0, "overhead_s": 0.125},
+    }
+    cluster = AllReduceCluster(cluster_of(costs, "here"), 3, (600,), batch_size=1)
+    timing = time_rules(Rules(sync(), updates=4), cluster)
+    # 4 hops of 200 bytes, each from one interface to another, by the slower of the links.
+    ring_s = 4 * (200 / 1000 + 2 * 0.5)
+    assert timing.time_s == pytest.approx(4 * 0.25 + 3 * (ring_s + 0.125))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +115,7 @@ def test_a_training_ends_where_the_spec_says(tmp_path: Path, length: str, stoppe
     file = spec_file(tmp_path, one_block('scheme = ["async"]'), **changed)
     for _, record in records(file):
         assert record.measured.stopped_by == stopped_by
-        assert record.measured.updates == (4 if "examples" in length else 0)
+        assert record.measured.updates == (4 if "examples" in length else 1)
         assert "error_rate" in record.measured.test
 
 
@@ -112,7 +129,7 @@ def test_a_target_error_ends_a_training(tmp_path: Path) -> None:
 
 
 def test_a_diverged_cell_is_a_row_with_its_reason(tmp_path: Path) -> None:
-    file = spec_file(tmp_path, one_block("learning_rate = [1e30]", 'engine = "mesh"'))
+    file = spec_file(tmp_path, one_block("learning_rate = [1e30]", 'engine = "mesh", workers = 1'))
     for _, record in records(file):
         assert record.status == "diverged"
         assert "finite" in record.reason

@@ -259,6 +259,9 @@ class Plan:
     def sibling(self, *, seed: int, learning_rate: float) -> "Plan":
         """A plan that differs in seed and learning rate alone, and compiles nothing of its own.
 
+        Its functions read the `Varying` of all siblings, whichever of them is compiled first; only
+        within a program has that this plan's values.
+
         Args:
             seed: Of every draw, the model's fixed ones included.
             learning_rate: The schedule's peak.
@@ -274,7 +277,6 @@ class Plan:
             self,
             config=config,
             model=model,
-            varying=Varying(values),
             programs=programs.for_values(values),
         )
 
