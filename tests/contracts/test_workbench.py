@@ -115,7 +115,10 @@ def test_a_training_ends_where_the_spec_says(tmp_path: Path, length: str, stoppe
     file = spec_file(tmp_path, one_block('scheme = ["async"]'), **changed)
     for _, record in records(file):
         assert record.measured.stopped_by == stopped_by
-        assert record.measured.updates == (4 if "examples" in length else 1)
+        if stopped_by == "examples":
+            assert record.measured.updates == 4
+        else:  # at the first update that is found to be too late
+            assert record.measured.updates < 6
         assert "error_rate" in record.measured.test
 
 
@@ -132,7 +135,7 @@ def test_a_diverged_cell_is_a_row_with_its_reason(tmp_path: Path) -> None:
     file = spec_file(tmp_path, one_block("learning_rate = [1e30]", 'engine = "mesh", workers = 1'))
     for _, record in records(file):
         assert record.status == "diverged"
-        assert "finite" in record.reason
+        assert "at update" in record.reason
         assert "\n" not in record.reason
 
 

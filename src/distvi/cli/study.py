@@ -111,6 +111,64 @@ def run(
     console.print(f"The page: distvi study report {study.folder}", highlight=False, soft_wrap=True)
 
 
+@app.command
+def report(folder: Path, /, *, out: Path | None = None, figures: Path | None = None) -> None:
+    """Write a study as one page that needs no network.
+
+    Args:
+        folder: Of the study.
+        out: The HTML file; by default report.html in the folder.
+        figures: A folder for all figures (SVG, PNG) and tables (CSV), too.
+    """
+    from rich.console import Console
+
+    from distvi.report.study import write_figures, write_page
+    from distvi.studies.reporting import PAGE, content_of
+
+    content = content_of(folder)
+    out = out or folder / PAGE
+    console = Console(stderr=True)
+    with console.status("drawing"):
+        write_page(out, content)
+        if figures is not None:
+            write_figures(figures, content)
+    for answer in content.claims:
+        Console().print(f"{answer.name}: {answer.verdict}", highlight=False, soft_wrap=True)
+    console.print(f"Written to [bold]{out}[/]", highlight=False, soft_wrap=True)
+
+
+@app.command
+def advise(
+    folder: Path,
+    /,
+    *,
+    target_error: float | None = None,
+    budget_s: float | None = None,
+    budget_core_hours: float | None = None,
+) -> None:
+    """Name the best setting of a study, and what to expect beyond what was measured.
+
+    Args:
+        folder: Of the study.
+        target_error: Which setting gets there first? A fraction, or an RMSE.
+        budget_s: Which has the lowest error within this time?
+        budget_core_hours: Within these hours of all its workers and servers together?
+    """
+    from distvi.studies.advice import advise
+    from distvi.studies.ledger import Ledger
+
+    with Ledger(folder) as ledger:
+        records = ledger.records()
+    found = advise(
+        records,
+        target_error=target_error,
+        budget_s=budget_s,
+        budget_core_hours=budget_core_hours,
+    )
+    for line in found.lines():
+        print(line)
+
+
 def _run(study: "Study", console: "Console", parallel: int | None, retry: bool) -> "Counts":
     from rich.progress import (
         BarColumn,

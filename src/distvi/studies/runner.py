@@ -13,10 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from distvi import __version__
 from distvi.errors import InputError, RunFailed
 from distvi.studies.cells import Cell, cells_of
+from distvi.studies.claims import axes_of, check
 from distvi.studies.ledger import Counts, Ledger
+from distvi.studies.reporting import claims_in, this_machine
 from distvi.studies.spec import SpecFile
 from distvi.system.signals import Interruption
 
@@ -57,7 +58,14 @@ def study_of(path: Path, folder: Path | None = None) -> Study:
         InputError: see `cells_of`.
     """
     file = SpecFile(path)
-    return Study(file, cells_of(file), folder or path.with_suffix(""))
+    cells = cells_of(file)
+    axes = axes_of(cells)
+    for number, claim in enumerate(claims_in(file.spec, str(path))):
+        try:
+            check(claim, axes)
+        except InputError as error:
+            raise file.wrong(["claims", str(number), "says"], str(error)) from error
+    return Study(file, cells, folder or path.with_suffix(""))
 
 
 def run_study(
@@ -86,7 +94,7 @@ def run_study(
         ledger.put_fact("spec", study.file.text)
         ledger.put_fact("spec_path", str(study.file.path))
         ledger.put_fact("measuring", study.file.spec.measuring.model_dump(mode="json"))
-        ledger.put_fact("version", __version__)
+        ledger.put_fact("machine", this_machine())
         ledger.enter(study.cells)
         if retry:
             ledger.forget(["failed"])

@@ -1,6 +1,7 @@
 """The TOML file of a study: what is trained, what is varied, how it is measured."""
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -150,6 +151,19 @@ class Spec(Measuring):
         if lengths and training.keys() & {"updates", "epochs"}:
             raise ValueError(f"both base.training and stop.{lengths[0]} say how long trainings are")
         return self
+
+
+def parse_spec(text: str, where: str) -> Spec:
+    """The spec of a text that was read from a file before.
+
+    Raises:
+        InputError: this version cannot read it.
+    """
+    try:
+        return Spec.model_validate(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        reason = complaint(error) if isinstance(error, ValidationError) else str(error)
+        raise InputError(f"the spec of {where} as it is in the ledger: {reason}") from error
 
 
 class SpecFile:
