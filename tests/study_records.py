@@ -30,8 +30,8 @@ def record(settings: dict[str, Value], seed: int, *, block: str = "main") -> Rec
     errors = [error + 0.87 * math.exp(-6 * share) for share in shares]
     examples = 48_000
     curve: dict[str, list[float | None]] = {
-        "update": [round(240 * share) for share in shares],
-        "examples": [round(examples * share) for share in shares],
+        "update": [float(round(240 * share)) for share in shares],
+        "examples": [float(round(examples * share)) for share in shares],
         "time_s": [time_s * share for share in shares],
         "wall_s": [4.0 * share for share in shares],
         "bytes": [4.0e6 * 480 * share for share in shares],

@@ -39,13 +39,13 @@ class Along:
 
 def curve_plate(records: Sequence[Record]) -> Plate:
     """The error against time, examples and bytes, for some values of the principal setting."""
-    metric, axis = main_metric(records), principal(records)
+    metric = main_metric(records)
     drawings: list[Drawing] = []
     captions: list[str] = []
     groups = by_clock(records)
     for clock, cells in groups.items():
         suffix = f"-{clock}" if len(groups) > 1 else ""
-        facets, caption = facets_of(cells, axis)
+        facets, caption = facets_of(cells, principal(cells))
         captions.append(f"{f'On the {clock} clock: ' if suffix else ''}{caption}")
         for column in (
             Along("time_s", "time", time_label(clock)),
@@ -58,7 +58,7 @@ def curve_plate(records: Sequence[Record]) -> Plate:
                 if any(_known(c, column, metric) for c in lines.values())
             ]
     intro = (
-        f"{metric.title.capitalize()} in the course of training: the median over seeds, and a "
+        f"{metric.heading} in the course of training: the median over seeds, and a "
         "band from the lowest to the highest of them, as far as all of them went."
     )
     lost = " Cells that diverged or failed are not in the curves; the legend marks their lines."
@@ -97,14 +97,16 @@ def _known(cells: Sequence[Record], column: Along, metric: Metric) -> bool:
 def _drawing(
     lines: Mapping[Line, list[Record]], name: str, column: Along, metric: Metric, kind: str
 ) -> Drawing:
-    title = f"{metric.title.capitalize()} against {column.title}"
+    title = f"{metric.heading} against {column.title}"
 
     def draw(canvas: Canvas) -> None:
         draw_curves(canvas, lines, column, metric, f"{title}, {words.cut(name)}" if name else title)
 
     longest = max((len(line.label) for line in lines), default=1) + 12
     height = 280 + 18 * int(len(lines) / max(1, int(420 / (longest * 6.6 + 40))))
-    return Drawing(f"curve-{kind}-{words.slug(name or 'all')}", f"{title}, {name}", draw, height=height)
+    return Drawing(
+        f"curve-{kind}-{words.slug(name or 'all')}", f"{title}, {name}", draw, height=height
+    )
 
 
 def draw_curves(
@@ -126,7 +128,9 @@ def draw_curves(
         ]
         for line, cells in lines.items()
     }
-    log = spans_a_decade([float(end) for cs in raw.values() for x, _ in cs for end in (x[0], x[-1])])
+    log = spans_a_decade(
+        [float(end) for cs in raw.values() for x, _ in cs for end in (x[0], x[-1])]
+    )
     bands: dict[Line, Band] = {
         line: band for line, cs in raw.items() if (band := median_band(cs, POINTS, log=log))
     }

@@ -49,7 +49,6 @@ RC: dict[Any, Any] = {
     "axes.edgecolor": QUIET,
     "axes.linewidth": 0.8,
     "axes.facecolor": "none",
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
     "text.color": INK,
     "text.parse_math": False,  # a dollar in a name is a dollar
     "grid.color": GRID,
@@ -106,7 +105,7 @@ class Plate:
     drawings: tuple[Drawing, ...] = ()
 
 
-def _drawn(drawing: Drawing, dpi: float) -> Figure:
+def _drawn(drawing: Drawing, dpi: int) -> Figure:
     size = (drawing.width / 72, drawing.height / 72)
     figure = Figure(figsize=size, dpi=dpi, layout="constrained", facecolor="none")
     drawing.draw(figure)
@@ -114,11 +113,11 @@ def _drawn(drawing: Drawing, dpi: float) -> Figure:
 
 
 def style(salt: str) -> dict[Any, Any]:
-    """matplotlib's settings, whatever anyone's matplotlibrc says."""
+    """Matplotlib's settings, whatever anyone's matplotlibrc says."""
     return {**mpl.rcParamsDefault, **RC, "svg.hashsalt": salt, "backend": "agg"}
 
 
-def png_of(drawing: Drawing, dpi: float = 180) -> bytes:
+def png_of(drawing: Drawing, dpi: int = 180) -> bytes:
     """On white."""
     with mpl.rc_context(style(drawing.id)):
         figure, out = _drawn(drawing, dpi), io.BytesIO()
@@ -145,14 +144,12 @@ def plain(svg: str) -> str:
 def _compact(svg: str, drawing: Drawing) -> str:
     """What matplotlib writes without what no browser needs: a third of it."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", "", svg, flags=re.S)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)
-    svg = re.sub(r" ?font-family: [^;\"]*(?:;|(?=\"))", "", svg)
-    svg = re.sub(r"#[0-9a-f]{6}", lambda m: _variable(m[0]), svg)
+    svg = re.sub(
+        r"<!--.*?-->|<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", "", svg, flags=re.S
+    )
     # Two drawings may have the same path: their identifiers differ on a page that holds both.
     salt = hashlib.sha256(drawing.id.encode()).hexdigest()[:6]
-    svg = re.sub(r'(id="|"#|url\(#)([mpC]\w+)', rf"\1d{salt}\2", svg)
+    svg = re.sub(r"<[^>]*>", lambda tag: _lean(tag[0], salt), svg)
     svg = re.sub(r"\s*\n\s*", " ", svg)
     svg = re.sub(r"> <", "><", svg)
     root = (
@@ -162,6 +159,15 @@ def _compact(svg: str, drawing: Drawing) -> str:
         f'style="font-family: {FONT}; stroke-linejoin: round">'
     )
     return re.sub(r"<svg[^>]*>", lambda _: root, svg, count=1).strip()
+
+
+def _lean(tag: str, salt: str) -> str:
+    """A tag without what is not needed; the texts between tags are names, and stay as they are."""
+    tag = re.sub(r'^<g id="[^"]*"', "<g", tag)
+    tag = re.sub(r"(\.\d\d)\d+", r"\1", tag)
+    tag = re.sub(r" ?font-family: [^;\"]*(?:;|(?=\"))", "", tag)
+    tag = re.sub(r"#[0-9a-f]{6}", lambda colour: _variable(colour[0]), tag)
+    return re.sub(r'(id="|"#|url\(#)([mpC]\w+)', rf"\1d{salt}\2", tag)
 
 
 def _variable(colour: str) -> str:
@@ -181,7 +187,7 @@ def look(line: Line) -> dict[str, Any]:
 
 def legend(canvas: Canvas, entries: Sequence[tuple[Line | str, str]], width: int) -> None:
     """Below everything: of each entry its line, or the colour of its area, and its label."""
-    if not entries or len(entries) == 1 and entries[0][1] == "all":
+    if not entries or (len(entries) == 1 and entries[0][1] == "all"):
         return
     handles = [
         Patch(color=kind, linewidth=0) if isinstance(kind, str) else Line2D([], [], **look(kind))

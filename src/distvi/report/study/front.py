@@ -19,35 +19,40 @@ MOST_POINTS = 300
 """In the drawing; of more settings an even choice is drawn, and all of the front."""
 
 
+TOGETHER = 20.0
+"""Pixels between points below which their numbers would run into one another."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """Where a setting stands: the means over its seeds.
 
     Attributes:
-        settings: Those that the study varies.
         records: Its cells.
         time: Training time in seconds.
         error: In the unit of the page.
     """
 
-    settings: Mapping[str, Value | None]
     records: Sequence[Record]
     time: Mean
     error: Mean
+
+    @property
+    def settings(self) -> Mapping[str, Value]:
+        """What its cells have in common."""
+        return self.records[0].settings
 
 
 def standings(records: Sequence[Record], clock: str, metric: Metric) -> list[Standing]:
     """Of every setting all of whose cells were done and have an error."""
     found: list[Standing] = []
-    axes = axes_of(records)
     for cells in by_setting(records).values():
         times = [time_measure(clock).of(r) for r in cells]
         errors = [metric.measure().of(r) for r in cells]
         time = mean_of([v for v in times if v is not None])
         error = mean_of([v for v in errors if v is not None])
         if time and error and None not in errors:
-            settings = {name: cells[0].settings[name] for name in axes if name in cells[0].settings}
-            found.append(Standing(settings, cells, time, error))
+            found.append(Standing(cells, time, error))
     return found
 
 
@@ -64,11 +69,7 @@ def front_plate(records: Sequence[Record]) -> Plate:
     captions: list[str] = []
     for clock, cells in groups.items():
         suffix = f"-{clock}" if len(groups) > 1 else ""
-        front = best(cells, clock, metric)
         drawings.append(_drawing(f"front{suffix}", records, cells, clock, metric))
-        names = [f"{i}: {words.named(s.settings)}" for i, s in enumerate(front, 1)]
-        on = f"On the {clock} clock: " if suffix else ""
-        captions.append(on + "; ".join(names) + "." if names else on + "no setting was done.")
         if len(standings(cells, clock, metric)) > MOST_POINTS:
             captions.append(f"Of the others {MOST_POINTS} are drawn, evenly chosen.")
     lost = sum(any(r.status != "done" for r in cells) for cells in by_setting(records).values())
@@ -78,7 +79,8 @@ def front_plate(records: Sequence[Record]) -> Plate:
     ) if lost else ""  # fmt: skip
     caption = (
         "Every point is a setting, its mean time and error over seeds. On the line: the settings "
-        f"that no other beats in one without losing in the other.{words_of_lost} "
+        f"that no other beats in one without losing in the other; the table names them by their "
+        f"numbers.{words_of_lost} "
     ) + " ".join(captions)
     return Plate("front", "The best of time and error", caption, tuple(drawings))
 
@@ -89,7 +91,7 @@ def _drawing(
     def draw(canvas: Canvas) -> None:
         draw_front(canvas, records, cells, clock, metric)
 
-    return Drawing(id, f"Time and {metric.title}", draw, width=640, height=420)
+    return Drawing(id, f"Time and {metric.title}", draw, width=480, height=380)
 
 
 def draw_front(
@@ -121,22 +123,27 @@ def draw_front(
     low = min(x)
     axes.set_xlim(left=low * 0.8 if log_x else low - 0.12 * (axes.get_xlim()[1] - low))
     _number(axes, x, y)
-    entries = [(COLOURS[i % len(COLOURS)], words.cut(words.setting(v))) for i, v in enumerate(values)]
-    legend(canvas, entries if name else [], 640)
+    entries = [
+        (COLOURS[i % len(COLOURS)], words.cut(words.setting(v))) for i, v in enumerate(values)
+    ]
+    legend(canvas, entries if name else [], 480)
 
 
 def _number(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
-    """Number points: below to the left, or above to the right where another number stands."""
-    last = (-math.inf, 0.0)
-    for i, (a, b) in enumerate(zip(x, y, strict=True), 1):
-        place = axes.transData.transform((a, b))
-        near = math.hypot(place[0] - last[0], place[1] - last[1]) < 18
-        shift, across, up = (6, "left", "bottom") if near else (-5, "right", "top")
+    """Number points below to their left; those that lie together share a label: 1–3."""
+    together: list[list[int]] = []
+    places = axes.transData.transform(np.column_stack((x, y)))
+    for i, place in enumerate(places):
+        if together and math.dist(places[together[-1][0]], place) < TOGETHER:
+            together[-1].append(i)
+        else:
+            together.append([i])
+    for first, *others in together:
+        text = f"{first + 1}–{others[-1] + 1}" if others else str(first + 1)
         axes.annotate(
-            str(i), (a, b), (shift, shift), textcoords="offset points", ha=across, va=up,
+            text, (x[first], y[first]), (-5, -5), textcoords="offset points", ha="right", va="top",
             color=INK, fontsize=11, weight="bold",
         )  # fmt: skip
-        last = (-math.inf, 0.0) if near else (float(place[0]), float(place[1]))
 
 
 def _colouring(records: Sequence[Record]) -> str | None:
@@ -146,5 +153,3 @@ def _colouring(records: Sequence[Record]) -> str | None:
         return "scheme"
     texts = [n for n, values in axes.items() if isinstance(values[0], str)]
     return next(iter(texts), next(iter(axes), None))
-
-

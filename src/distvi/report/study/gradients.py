@@ -5,19 +5,22 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from distvi.report.study import words
 from distvi.report.study.curves import facets_of
 from distvi.report.study.drawing import COLOURS, INK, QUIET, Canvas, Drawing, Plate, legend, look
 from distvi.report.study.measures import by_clock, idle_measure
 from distvi.report.study.points import LOST, points_drawing
-from distvi.report.study.scales import scale
 from distvi.report.study.slices import Line, along, principal
 from distvi.report.study.statistics import mean_of
 from distvi.runs.records import Record
 
 BINS = 32
 """Of a histogram of staleness at most; older gradients share bins of equal width."""
+
+FEWEST = 5
+"""Bars that a histogram has room for, so that one is not as wide as the drawing."""
 
 KINDS = {"used": COLOURS[2], "refused": COLOURS[1], "cancelled": COLOURS[4]}
 
@@ -50,18 +53,21 @@ def gradients_plate(records: Sequence[Record]) -> Plate:
 
 def idle_plate(records: Sequence[Record]) -> Plate:
     """Idle time of workers along the principal setting."""
-    axis = principal(records)
     heading, drawings, captions = "Idle time", [], []
-    if axis is None or all(r.measured.idle_fraction is None for r in records):
+    if principal(records) is None or all(r.measured.idle_fraction is None for r in records):
         return Plate("idle", heading, "No cell has measured how long its workers idled.")
     groups = by_clock(records)
     for clock, cells in groups.items():
+        if (axis := principal(cells)) is None:
+            continue
         cut = along(cells, axis)
         suffix = f"-{clock}" if len(groups) > 1 else ""
         drawings.append(points_drawing(cut, idle_measure(), f"{words.slug(axis)}{suffix}"))
         captions.append(f"{f'On the {clock} clock: ' if suffix else ''}{cut.words}")
     lost = [LOST] if any(r.status != "done" for r in records) else []
-    intro = "Of the workers’ time, that in which they did not compute; means with 95 % intervals (t)."
+    intro = (
+        "Of the workers’ time, that in which they did not compute; means with 95 % intervals (t)."
+    )
     return Plate("idle", heading, " ".join([intro, *captions, *lost]), tuple(drawings))
 
 
@@ -129,8 +135,9 @@ def _draw_staleness(canvas: Canvas, lines: Lines, title: str) -> None:
         mean = sum(age * number for age, number in counts.items()) / total
         _right(axes, row - 0.35, f"mean {words.number(mean)}")
     _rows(axes, list(lines), -0.35)
-    scale(axes, "x", [-0.5, oldest + 0.5])
-    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[attr-defined]
+    axes.set_xlim(-0.7, max(oldest + width, FEWEST) - 0.3)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(words.tick))
     axes.set_xlabel("versions old" + (f" (bars of {width})" if width > 1 else ""))
     axes.set_ylim(len(pooled) - 0.85, -1.0)
 
@@ -143,14 +150,16 @@ def _draw_gradients(canvas: Canvas, lines: Lines, title: str) -> None:
         total, left = sum(sums.values()), 0.0
         if total == 0:
             kinds = words.listed(dict.fromkeys(r.status for r in cells))
-            _right(axes, row, kinds if "done" not in kinds else "none counted")
+            _right(axes, float(row), kinds if "done" not in kinds else "none counted")
             continue
         for kind, colour in KINDS.items():
             share = 100 * sums[kind] / total
             axes.barh(row, share, 0.62, left=left, color=colour, linewidth=0)
             left += share
-        mean = mean_of([float(sum(r.measured.gradients.values())) for r in cells if r.measured.gradients])
-        _right(axes, row, words.tick(round(mean.value)) if mean else "")
+        mean = mean_of(
+            [float(sum(r.measured.gradients.values())) for r in cells if r.measured.gradients]
+        )
+        _right(axes, float(row), words.tick(round(mean.value)) if mean else "")
     _rows(axes, list(lines), 0.0)
     axes.set_xlim(0, 100)
     axes.set_xlabel("% of all gradients")
@@ -159,7 +168,9 @@ def _draw_gradients(canvas: Canvas, lines: Lines, title: str) -> None:
 
 
 def _rows(axes: Axes, lines: Sequence[Line], shift: float) -> None:
-    axes.set_yticks([row + shift for row in range(len(lines))], [line.label for line in lines], color=INK)
+    axes.set_yticks(
+        [row + shift for row in range(len(lines))], [line.label for line in lines], color=INK
+    )
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -54,10 +54,15 @@ class Metric:
         """Of an axis."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
+    @property
+    def heading(self) -> str:
+        """At the beginning of a title."""
+        return self.title[:1].upper() + self.title[1:]
+
     def measure(self) -> Measure:
         """The metric of the last test."""
         return Measure(
-            self.name, self.title.capitalize(), self.label,
+            self.name, self.heading, self.label,
             lambda record: _scaled(record.measured.test.get(self.name), self.scale),
         )  # fmt: skip
 
@@ -110,9 +115,7 @@ def examples_per_s(record: Record) -> float | None:
     return measured.examples / measured.time_s if measured.time_s > 0 else None
 
 
-def curve_of(
-    measured: Measured, axis: str, metric: Metric
-) -> tuple[np.ndarray, np.ndarray] | None:
+def curve_of(measured: Measured, axis: str, metric: Metric) -> tuple[np.ndarray, np.ndarray] | None:
     """The metric along a column of the curve, where both are known; None: nowhere."""
     x, y = measured.curve.get(axis), measured.curve.get(f"test_{metric.name}")
     if not x or not y:

@@ -154,24 +154,22 @@ def _page(content: PageContent) -> str:
 
 def _facts(content: PageContent) -> dict[str, str]:
     """What stands at the head of the page."""
-    records = content.records
+    records, axes = content.records, axes_of(content.records)
     status = Counter(r.status for r in records)
     return {
         "cells": f"{len(records):,}",
         "settings": f"{len(by_setting(records)):,}",
         "seeds": f"{len({r.seed for r in records}):,}",
-        "varied": words.listed(map(words.human, axes_of(records)) or ["nothing"])
-        if axes_of(records)
-        else "nothing",
-        "clock": words.listed(by_clock(records)) if records else "–",
         "done": f"{status['done']:,}",
         "diverged": f"{status['diverged']:,}",
         "failed": f"{status['failed']:,}",
+        "clock": words.listed(by_clock(records)) if records else "–",
+        "varied": words.listed(map(words.human, axes)) if axes else "nothing",
     }
 
 
 @cache
-def _template():  # noqa: ANN202
+def _template():
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 
 from distvi.report.study import words
 from distvi.report.study.drawing import (
     INK,
-
     QUIET,
     Canvas,
     Drawing,
@@ -103,10 +103,10 @@ def _along_numbers(axes: Axes, cut: Slice, points: Points, label: str, ideal: bo
     ideals = [place / places[0] for place in places] if ideal else []
     if not _scale_measure(axes, "y", points, ideals):
         return
-    if ideal:
+    if len(ideals) > 1:
         axes.plot(places, ideals, color=QUIET, linestyle=(0, (4, 3)), linewidth=1)
         axes.annotate(
-            "ideal", (places[-1], ideals[-1]), (-6, -2), textcoords="offset points",
+            "ideal", (places[-2], ideals[-2]), (-6, 7), textcoords="offset points",
             ha="right", va="center", color=QUIET, fontsize=10,
         )  # fmt: skip
     for rank, (line, row) in enumerate(points.items()):
@@ -161,7 +161,7 @@ def _ends(mean: Mean, log: bool) -> tuple[float, float]:
     return max(low, mean.value / CLIP) if log and mean.value > 0 else low, mean.value + half
 
 
-def _crosses(axes: Axes, x: list[float], y: list[float], line: Line, **where: object) -> None:
+def _crosses(axes: Axes, x: list[float], y: list[float], line: Line, **where: Any) -> None:
     if not x:
         return  # nothing, drawn without clipping, would take room all the same
     axes.plot(
@@ -189,9 +189,7 @@ def axis_plates(records: Sequence[Record]) -> list[Plate]:
     """Time, error and MNLL along every setting that is varied."""
     metric = main_metric(records)
     metrics = [metric] if metric is MNLL or not _has(records, MNLL) else [metric, MNLL]
-    return [
-        plate for axis in axes_of(records) for plate in [_axis_plate(records, axis, metrics)]
-    ]
+    return [plate for axis in axes_of(records) for plate in [_axis_plate(records, axis, metrics)]]
 
 
 def _has(records: Sequence[Record], metric: Metric) -> bool:
@@ -246,5 +244,3 @@ def tuned_plate(records: Sequence[Record], axis: str | None) -> Plate | None:
         f"95 % intervals (t). {cut.words} The values of all settings stand in the first table."
     )
     return Plate("tuned", "Chosen by validation", caption, tuple(drawings))
-
-

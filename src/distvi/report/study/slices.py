@@ -107,27 +107,37 @@ def along(records: Sequence[Record], axis: str, splits: int = 2) -> Slice:
     axes = axes_of(records)
     split = _split(axes, axis, splits)
     folded = [n for n in axes if n != axis and _owner(n) in split]
-    others = [n for n in axes if n != axis and n not in split and n not in folded]
-    having = [r for r in records if axis in r.settings]
-    groups: dict[tuple[Value | None, ...], list[Record]] = {}
-    for record in having:
-        groups.setdefault(tuple(record.settings.get(n) for n in others), []).append(record)
-
-    def points(group: tuple[Value | None, ...]) -> tuple[int, int]:
-        names = (axis, *split)
-        places = {tuple(r.settings.get(n) for n in names) for r in groups[group]}
-        return len(places), len(groups[group])
-
-    best = max(groups, key=points) if groups else ()
-    kept = groups.get(best, [])
+    told = [n for n in axes if _owner(n) == axis]
+    others = [n for n in axes if n != axis and n not in (*split, *folded, *told)]
+    best, kept = _most_points(records, others, (axis, *told, *split))
     lines, left_out = _lines(kept, split, folded, axes)
     cells: dict[Line, dict[Value, list[Record]]] = {line: {} for line in lines.values()}
     for record in kept:
         line = lines.get(_place(record, split, folded))
         if line is not None:
-            cells[line].setdefault(record.settings[axis], []).append(record)
-    values = [v for v in axes.get(axis, []) if any(v in line for line in cells.values())]
-    return Slice(axis, values, cells, split, dict(zip(others, best, strict=True)), left_out)
+            cells[line].setdefault(_value(record, axis, told), []).append(record)
+    rank = {value: i for i, value in enumerate(axes.get(axis, []))}
+    kept = sorted(kept, key=lambda r: rank.get(r.settings[axis], 0))
+    values = dict.fromkeys(_value(r, axis, told) for r in kept)
+    shown = [v for v in values if any(v in line for line in cells.values())]
+    return Slice(axis, shown, cells, split, dict(zip(others, best, strict=True)), left_out)
+
+
+def _most_points(
+    records: Sequence[Record], others: Sequence[str], names: Sequence[str]
+) -> tuple[tuple[Value | None, ...], list[Record]]:
+    """How to hold the others so that the names (the axis first) have the most combinations."""
+    groups: dict[tuple[Value | None, ...], list[Record]] = {}
+    for record in records:
+        if names[0] in record.settings:
+            groups.setdefault(tuple(record.settings.get(n) for n in others), []).append(record)
+
+    def points(group: tuple[Value | None, ...]) -> tuple[int, int]:
+        places = {tuple(r.settings.get(n) for n in names) for r in groups[group]}
+        return len(places), len(groups[group])
+
+    best = max(groups, key=points, default=tuple(None for _ in others))
+    return best, groups.get(best, [])
 
 
 def principal(records: Sequence[Record]) -> str | None:
@@ -167,6 +177,11 @@ def _split(axes: Mapping[str, list[Value]], axis: str, splits: int) -> tuple[str
         if len(axes[first]) * len(axes[second]) <= MAX_LINES_OF_TWO:
             return first, second
     return (first,)
+
+
+def _value(record: Record, axis: str, told: Sequence[str]) -> Value:
+    """Of the axis; the value of a setting with options is told with these."""
+    return _label(_place(record, (axis,), told)) if told else record.settings[axis]
 
 
 Place = tuple[tuple[str, Value], ...]

@@ -31,14 +31,16 @@ def target_text(target: float, metric: Metric) -> str:
 
 def target_plate(records: Sequence[Record], targets: Sequence[float]) -> Plate:
     """When each target error was reached, along the principal setting."""
-    heading, axis, metric = "Time to a target error", principal(records), main_metric(records)
-    if not targets or axis is None:
+    heading, metric = "Time to a target error", main_metric(records)
+    if not targets or principal(records) is None:
         why = "The study names no target error." if not targets else "The study varies nothing."
         return Plate("targets", heading, why)
     drawings: list[Drawing] = []
     captions: list[str] = []
     groups = by_clock(records)
     for clock, cells in groups.items():
+        if (axis := principal(cells)) is None:
+            continue
         cut = along(cells, axis)
         suffix = f"-{clock}" if len(groups) > 1 else ""
         for target in targets:
@@ -67,7 +69,9 @@ def speedup_plate(records: Sequence[Record], targets: Sequence[float]) -> Plate:
             cut = along(cells, axis)
             if len(cut.values) < 2:
                 continue
-            drawings.append(_speedup(f"speedup-{axis}{suffix}", "in examples per second", cut, examples_per_s))
+            drawings.append(
+                _speedup(f"speedup-{axis}{suffix}", "in examples per second", cut, examples_per_s)
+            )
             for target in targets:
                 text = target_text(target, metric)
                 id = f"speedup-{axis}-{words.slug(text)}{suffix}"

@@ -125,7 +125,8 @@ def claims_table(
         Column("verdict", "verdict"),
         Column("claim", "claim"),
         Column("estimate", "estimate", "number"),
-        Column("95 % interval", "interval"),
+        Column("95 % from", "low", "number"),
+        Column("to", "high", "number"),
         Column("unit", "unit"),
         Column("p", "p_value", "number"),
         Column("p adjusted", "p_adjusted", "number"),
@@ -142,15 +143,18 @@ def claims_table(
 def _claim_row(claim: ClaimAnswer, of_cell: Mapping[str, int]) -> Row:
     links = tuple(sorted({of_cell[cell] for cell in claim.cells if cell in of_cell}))
     text = f"{claim.name}: {claim.text}" + (f" ({claim.note})" if claim.note else "")
-    interval = f"{words.number(claim.low)} … {words.number(claim.high)}"
+    estimate, low, high = words.to_two_digits_of(
+        (claim.high - claim.low) / 2, claim.estimate, claim.low, claim.high
+    )
     cells = (
         Cell(claim.verdict, kind="badge"),
         Cell(text),
-        _number(claim.estimate),
-        Cell(interval),
+        Cell(estimate, _finite(claim.estimate), "number"),
+        Cell(low, _finite(claim.low), "number"),
+        Cell(high, _finite(claim.high), "number"),
         Cell(claim.unit),
-        Cell(p_text(claim.p_value), claim.p_value, "number"),
-        Cell(p_text(claim.p_adjusted), claim.p_adjusted, "number"),
+        Cell(p_text(claim.p_value), _finite(claim.p_value), "number"),
+        Cell(p_text(claim.p_adjusted), _finite(claim.p_adjusted), "number"),
         Cell(words.count(len(claim.cells), "cell"), " ".join(claim.cells), links=links),
     )
     return Row(cells, f"claim-{words.slug(claim.name)}")
@@ -174,7 +178,7 @@ def settings_table(records: Sequence[Record]) -> Table:
         measures.append(MNLL.measure())
     columns = (
         Column("#", "setting", "number"),
-        *(Column(name, name) for name in axes),
+        *_axis_columns(records),
         *(Column(f"chosen {name}", f"chosen_{name}") for name in tuned),
         *([Column("clock", "clock")] if len(clocks) > 1 else []),
         Column("done", "done"),
@@ -201,6 +205,13 @@ def settings_table(records: Sequence[Record]) -> Table:
         "mean, of two seeds and more."
     )
     return Table("settings", "All settings", note, columns, rows)
+
+
+def _axis_columns(records: Sequence[Record]) -> tuple[Column, ...]:
+    def kind(values: Sequence[Value]) -> str:
+        return "" if any(isinstance(v, str | bool) for v in values) else "number"
+
+    return tuple(Column(name, name, kind(values)) for name, values in axes_of(records).items())
 
 
 def _columns_of(measure: Measure) -> tuple[Column, Column]:
@@ -232,9 +243,9 @@ def best_table(records: Sequence[Record], numbers: Numbers) -> Table:
     metric, axes, clocks = main_metric(records), tuple(axes_of(records)), by_clock(records)
     time = time_measure(next(iter(clocks)) if len(clocks) == 1 else "wall")
     columns = (
-        Column("in the figure", "number", "number"),
+        Column("point", "point", "number"),
         *([Column("clock", "clock")] if len(clocks) > 1 else []),
-        *(Column(name, name) for name in axes),
+        *_axis_columns(records),
         *_columns_of(time),
         *_columns_of(metric.measure()),
         Column("setting", "setting"),
@@ -247,13 +258,13 @@ def best_table(records: Sequence[Record], numbers: Numbers) -> Table:
                 *(_value(standing.settings.get(name)) for name in axes),
                 _number(standing.time.value), _number(standing.time.half_width, 2),
                 _number(standing.error.value), _number(standing.error.half_width, 2),
-                Cell("", numbers[standing.records[0].key], links=(numbers[standing.records[0].key],)),
+                _link(numbers[standing.records[0].key]),
             )
         )
         for clock, cells in clocks.items()
         for i, standing in enumerate(best(cells, clock, metric), 1)
     )  # fmt: skip
-    note = "The settings that no other beats in time without losing in error; the fastest first."
+    note = "The numbered points: settings that no other beats in time without losing in error."
     return Table("best", "Best settings", note, columns, rows)
 
 
@@ -263,7 +274,7 @@ def targets_table(records: Sequence[Record], targets: Sequence[float]) -> Table:
     names = [target_text(target, metric) for target in targets]
     columns = (
         Column("#", "setting", "number"),
-        *(Column(name, name) for name in axes),
+        *_axis_columns(records),
         *(
             column
             for name in names
@@ -276,7 +287,7 @@ def targets_table(records: Sequence[Record], targets: Sequence[float]) -> Table:
     rows = tuple(
         Row(
             (
-                Cell("", number, links=(number,)),
+                _link(number),
                 *(_value(cells[0].settings.get(name)) for name in axes),
                 *(c for target in targets for c in _target_cells(cells, target, metric)),
             )
@@ -301,7 +312,7 @@ def lost_table(records: Sequence[Record], numbers: Numbers) -> Table:
     columns = (
         Column("cell", "cell"),
         Column("setting", "setting"),
-        *(Column(name, name) for name in axes),
+        *_axis_columns(records),
         Column("seed", "seed", "number"),
         Column("status", "status"),
         Column("updates", "updates", "number"),
@@ -311,7 +322,7 @@ def lost_table(records: Sequence[Record], numbers: Numbers) -> Table:
         Row(
             (
                 Cell(r.cell),
-                Cell("", numbers[r.key], links=(numbers[r.key],)),
+                _link(numbers[r.key]),
                 *(_value(r.settings.get(name)) for name in axes),
                 _whole(r.seed),
                 Cell(r.status, kind="badge"),
@@ -335,17 +346,20 @@ def cells_table(records: Sequence[Record], numbers: Numbers) -> Table:
         "updates", "examples", "used", "refused", "cancelled", "bytes_pushed", "bytes_pulled",
         "idle_fraction", "whole_s", "stopped_by", "trials",
     )  # fmt: skip
-    columns = tuple(Column(name.replace("_", " "), name) for name in names)
     rows = tuple(
         Row(tuple(_cell(r, numbers, axes, metrics)), f"cell-{words.slug(r.cell)}") for r in records
+    )
+    kinds = (
+        [cell.kind.replace("badge", "") for cell in rows[0].cells] if rows else [""] * len(names)
+    )
+    columns = tuple(
+        Column(name.replace("_", " "), name, kind) for name, kind in zip(names, kinds, strict=True)
     )
     note = "In the units of the records: errors as fractions, times in seconds."
     return Table("cells", "All cells", note, columns, rows, folded=True)
 
 
-def _cell(
-    r: Record, numbers: Numbers, axes: Sequence[str], metrics: Sequence[str]
-) -> list[Cell]:
+def _cell(r: Record, numbers: Numbers, axes: Sequence[str], metrics: Sequence[str]) -> list[Cell]:
     m = r.measured
     return [
         Cell(r.cell), _whole(numbers[r.key]), Cell(r.block),
@@ -360,9 +374,16 @@ def _cell(
     ]  # fmt: skip
 
 
-def _number(value: float | None, digits: int = 3) -> Cell:
-    known = value is not None and math.isfinite(value)
-    return Cell(words.number(value, digits), float(value) if known else None, "number")  # type: ignore[arg-type]
+def _number(value: int | float | None, digits: int = 3) -> Cell:
+    return Cell(words.number(value, digits), _finite(value), "number")
+
+
+def _finite(value: int | float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _link(number: int) -> Cell:
+    return Cell("", number, links=(number,))
 
 
 def _whole(value: int | None) -> Cell:

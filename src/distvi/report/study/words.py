@@ -12,7 +12,7 @@ LONGEST = 30
 """Characters of a name in a figure; the rest is cut."""
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def number(value: int | float | None, digits: int = 3) -> str:
     """With so many significant digits and thousands separated; a dash for what is not known."""
     if value is None or math.isnan(value):
         return "–"
@@ -27,7 +27,18 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{max(0, digits - 1 - power)}f}".replace("-", MINUS)
 
 
-def tick(value: float, _: object = None) -> str:
+def to_two_digits_of(width: float, *values: float) -> tuple[str, ...]:
+    """Numbers with as many decimals as two digits of half an interval need."""
+    if not (math.isfinite(width) and width > 0) or not 1e-4 < width < 1e9:
+        return tuple(number(value) for value in values)
+    decimals = max(0, 1 - math.floor(math.log10(width)))
+    return tuple(
+        f"{value:,.{decimals}f}".replace("-", MINUS) if math.isfinite(value) else number(value)
+        for value in values
+    )
+
+
+def tick(value: int | float, _: object = None) -> str:
     """A number on an axis: no more digits than it has."""
     text = number(value, 6)
     mantissa, *power = text.split("×")

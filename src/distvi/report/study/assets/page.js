@@ -69,8 +69,8 @@ addEventListener("click", async (event) => {
   else if (button.closest("th")) sort(button.closest("th"));
 });
 
-// A printed page shows what the screen folds away.
-const folded = () => document.querySelectorAll("details:not([open])");
+// A printed page shows what the screen folds away, but for the table of all cells.
+const folded = () => document.querySelectorAll("details:not([open], .screen)");
 let opened = [];
 addEventListener("beforeprint", () => { opened = [...folded()]; for (const each of opened) each.open = true; });
 addEventListener("afterprint", () => { for (const each of opened) each.open = false; });
