@@ -146,13 +146,13 @@ def by_clock(records: Sequence[Record]) -> Mapping[str, list[Record]]:
     A cell that ended before it measured anything has no clock of its own; it stands with the
     cells whose settings are most like its own.
     """
-    known = [r for r in records if _has_clock(r)]
+    known = [r for r in records if has_clock(r)]
     found: dict[str, list[Record]] = {r.measured.clock: [] for r in known}
     if len(found) <= 1:
         return {next(iter(found), "wall"): list(records)}
     models = {(clock, r.key): r for r in known for clock in [r.measured.clock]}
     for record in records:
-        if _has_clock(record):
+        if has_clock(record):
             found[record.measured.clock].append(record)
             continue
         mine = set(record.key)
@@ -161,7 +161,8 @@ def by_clock(records: Sequence[Record]) -> Mapping[str, list[Record]]:
     return found
 
 
-def _has_clock(record: Record) -> bool:
+def has_clock(record: Record) -> bool:
+    """Whether a cell measured any time."""
     return record.measured.time_s > 0 or bool(record.measured.curve.get("time_s"))
 
 

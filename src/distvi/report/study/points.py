@@ -208,6 +208,10 @@ def _axis_plate(records: Sequence[Record], axis: str, metrics: Sequence[Metric])
         measures = [time_measure(clock), *(metric.measure() for metric in metrics)]
         drawings += [points_drawing(cut, m, f"{words.slug(axis)}{suffix}") for m in measures]
         captions.append(f"{f'On the {clock} clock: ' if suffix else ''}{cut.words}")
+    if not drawings:  # its values differ in their clocks; errors have none
+        cut = along(records, axis)
+        drawings = [points_drawing(cut, m.measure(), words.slug(axis)) for m in metrics]
+        captions = [f"Each value has its own clock: times cannot share an axis. {cut.words}"]
     intro = "Means over seeds with 95 % intervals (t) of the mean; a single seed has none."
     caption = " ".join([intro, *captions, *_lost_words(records)])
     return Plate(f"axis-{words.slug(axis)}", f"Along {words.human(axis)}", caption, tuple(drawings))

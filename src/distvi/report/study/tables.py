@@ -15,6 +15,7 @@ from distvi.report.study.measures import (
     Measure,
     Metric,
     by_clock,
+    has_clock,
     main_metric,
     time_measure,
     time_to,
@@ -364,7 +365,8 @@ def _cell(r: Record, numbers: Numbers, axes: Sequence[str], metrics: Sequence[st
     return [
         Cell(r.cell), _whole(numbers[r.key]), Cell(r.block),
         *(_value(r.settings.get(name)) for name in axes),
-        _whole(r.seed), Cell(r.status, kind="badge"), Cell(m.clock), _number(m.time_s),
+        _whole(r.seed), Cell(r.status, kind="badge"), Cell(m.clock if has_clock(r) else "–"),
+        _number(m.time_s),
         *(_number(m.test.get(name)) for name in metrics),
         _whole(m.updates), _whole(m.examples),
         *(_whole(m.gradients.get(kind)) for kind in ("used", "refused", "cancelled")),
