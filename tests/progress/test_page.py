@@ -1,11 +1,9 @@
-"""The page as a browser draws it; needs Debian's ``chromium`` or another of its family."""
+"""The page as a browser draws it."""
 
 import html
 import os
 import re
-import shutil
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +14,10 @@ from distvi.dashboard import Dashboard
 from distvi.engines import Engine
 from distvi.engines.coordinator.engine import FleetEngine
 from distvi.progress import Callbacks, Silent
+from tests.browser import show
 from tests.progress.fake_engines import METRICS, Bare, Scene, run_folder
 from tests.small_run import MODEL, UPDATES, write_table
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LOOK_MS = 2500  # of the page's own time: a few polls
 
 Look = Callable[[str], str]
@@ -33,20 +31,8 @@ def no_last_look(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def look(tmp_path: Path) -> Look:
     """Opens an address and gives the page back as it is after a while."""
-    found = [path for name in BROWSERS if (path := shutil.which(name))]
-    if not found:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
     profile = tmp_path / "browser"
-    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dump-dom")
-    quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
-    where = (f"--user-data-dir={profile}", f"--virtual-time-budget={LOOK_MS}")
-
-    def dump(url: str) -> str:
-        command = [found[0], *flags, *quiet, *where, url]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-        return answer.stdout
-
-    return dump
+    return lambda url: show(url, profile, virtual_time_ms=LOOK_MS).page
 
 
 def words(page: str) -> str:
