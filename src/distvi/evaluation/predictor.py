@@ -91,6 +91,11 @@ class Predictor:
         x, y = examples.take(np.zeros(2, np.int64))
         jax.eval_shape(self._predict, params, x, y, self._key, np.uint32(0))
 
+    def compile(self, params: Params, examples: Inputs) -> None:
+        """Do now what the first chunk of these examples would take long for."""
+        for _ in self.chunks(params, examples):
+            break
+
     def chunks(
         self, params: Params, examples: Inputs
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:

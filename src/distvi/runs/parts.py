@@ -105,11 +105,16 @@ def model_of(config: RunConfig, schema: Schema, own: Any = None) -> Trainable:
 
 
 def make_predictor(
-    config: RunConfig, model: Model, standardization: Standardization, task: Task
+    config: RunConfig,
+    model: Model,
+    standardization: Standardization,
+    task: Task,
+    samples: int | None = None,
 ) -> Predictor:
-    """Predictions with the run's number of samples, drawn from the run's key."""
+    """Predictions with so many samples, or with the run's number, drawn from the run's key."""
     key = jax.random.fold_in(run_key(config), PREDICT)
-    return Predictor(model, standardization, task, config.model.test_samples, key)
+    count: int = samples or config.model.test_samples
+    return Predictor(model, standardization, task, count, key)
 
 
 def run_key(config: RunConfig) -> Array:
