@@ -31,7 +31,7 @@ NAMES = {OURS: "distvi", AT_ONCE: "at-once", BLOCKS: "blocks"}
 GOAL = 1.7
 """The most of the time of its matrix products, of all samples at once, that a prediction takes."""
 
-CASES = ((500, 50), (10_000, 10))
+CASES = ("500x50", "10000x10")
 """Points and samples."""
 
 
@@ -67,6 +67,7 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.predict", description=__doc__)
     parser.add_argument("--hidden-layers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--cases", nargs="+", default=list(CASES), metavar="POINTSxSAMPLES")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--without-peer", action="store_true", help="do not run GPyTorch")
     parser.add_argument("--peers-python", type=Path, help="default: an environment in .peers/")
@@ -80,7 +81,7 @@ def main() -> None:
     record: dict[str, Any] = {"machine": machine(), "took_ms": {}}
     console.print("{cpu}, {cores} cores, Python {python}".format(**record["machine"]))
     for hidden_layers in options.hidden_layers:
-        for points, samples in CASES:
+        for points, samples in (map(int, case.split("x")) for case in options.cases):
             started = commands(names, hidden_layers, samples, peers)
             with processes(started, environment) as contenders:
                 took_ms = measure(contenders, points, options.rounds, trial_steps=1)
