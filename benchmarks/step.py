@@ -63,6 +63,7 @@ def measure(
     *,
     round_s: float = ROUND_S,
     multiple: int = 1,
+    trial_steps: int = 10,
 ) -> dict[str, list[float]]:
     """Milliseconds a step of every contender, one number a round.
 
@@ -72,13 +73,15 @@ def measure(
         rounds: How often each of them has its turn.
         round_s: About how long a turn is.
         multiple: Of this the steps of a turn are a multiple.
+        trial_steps: Such multiples by which the length of a turn is found; half of them is the
+            least that a turn has.
     """
     steps = {}
     for name, process in contenders.items():
         process.ask("prepare", batch)
-        trial = 10 * multiple
+        trial = trial_steps * multiple
         turns = round_s * trial / process.ask("run", trial, batch) / multiple
-        steps[name] = multiple * max(5, round(turns))
+        steps[name] = multiple * max(trial_steps // 2, 1, round(turns))
     names = list(contenders)
     step_ms: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
@@ -160,12 +163,12 @@ def peers_environment() -> Path:
     folder = ROOT / ".peers"
     python = folder / "bin" / "python"
     finished = folder / "installed"
-    if not finished.exists():
-        Console(stderr=True).print(f"installing PyTorch and TensorFlow into {folder}")
+    requirements = ROOT / "benchmarks" / "requirements.txt"
+    if not finished.exists() or finished.read_text() != requirements.read_text():
+        Console(stderr=True).print(f"installing PyTorch, GPyTorch and TensorFlow into {folder}")
         venv.create(folder, with_pip=True, clear=True)
-        requirements = ROOT / "benchmarks" / "requirements.txt"
         subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True)
-        finished.touch()
+        finished.write_text(requirements.read_text())
     return python
 
 

@@ -53,7 +53,19 @@ class TrainingSettings(Settings):
     evaluate_every: int | None = Field(
         default=None,
         ge=0,
-        description="Updates between tests (0: at the end only; default: 10 tests).",
+        description="Updates between tests (0: at the end only; default: 10 tests at most).",
+    )
+    evaluate_samples: int | None = Field(
+        default=None,
+        gt=0,
+        description="Monte Carlo samples of tests but the last (default: 10 at most).",
+    )
+    evaluation_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Of wall-clock time, what tests but the last may take, or they are left out "
+        "(1: none is; default: 0.1, or 1 where evaluate-every is given).",
     )
     report_every: int | None = Field(
         default=None,

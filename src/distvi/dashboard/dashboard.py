@@ -14,7 +14,7 @@ from distvi.dashboard.server import PageServer, check_free, parse_address
 from distvi.dashboard.state import measurements, processes
 from distvi.engines.base import Engine
 from distvi.progress import Silent, Watchable
-from distvi.runs.folder import Run
+from distvi.runs.folder import Run, metrics_of_test
 
 MOST_MESSAGES = 100
 
@@ -120,10 +120,8 @@ class Dashboard(Silent):
             if row.get("neg_elbo") is not None:
                 names = ("update", "training_time_s", "neg_elbo")
                 self._training.append({name: row[name] for name in names})
-            tests = {name: value for name, value in row.items() if name.startswith("test_")}
-            if any(value is not None for value in tests.values()):
-                named = {name.removeprefix("test_"): value for name, value in tests.items()}
-                self._tests.append({"update": row["update"], **named})
+            if metrics := metrics_of_test(row):
+                self._tests.append({"update": row["update"], **metrics})
 
     def reported(self, update: int, neg_elbo: float, training_time_s: float) -> None:
         """Add to the curve."""

@@ -63,7 +63,6 @@ class Predictor:
         programs: Programs = OWN_PROGRAMS,
     ) -> None:
         self.standardization, self.task, self.samples = standardization, task, samples
-        self._model, self._programs = model, programs
         self._key = key
         self._points_per_chunk = max(1, min(POINTS_PER_CHUNK, ROWS_PER_CHUNK // samples))
         classes = task is Task.CLASSIFICATION
@@ -89,13 +88,6 @@ class Predictor:
 
         self._predict = programs.jit(f"predict with {samples}", predict)
 
-    def with_samples(self, samples: int) -> "Predictor":
-        """The same predictions from another number of Monte Carlo samples."""
-        if samples == self.samples:
-            return self
-        parts = self._model, self.standardization, self.task, samples, self._key
-        return Predictor(*parts, self._programs)
-
     def trace(self, params: Params, examples: Examples) -> None:
         """Look at the predictions of a few points without computing them.
 
@@ -104,6 +96,11 @@ class Predictor:
         """
         x, y = examples.take(np.zeros(2, np.int64))
         jax.eval_shape(self._predict, params, x, y, self._key, np.uint32(0))
+
+    def compile(self, params: Params, examples: Inputs) -> None:
+        """Do now what the first chunk of these examples would take long for."""
+        for _ in self.chunks(params, examples):
+            break
 
     def chunks(
         self, params: Params, examples: Inputs

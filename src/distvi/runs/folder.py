@@ -27,6 +27,9 @@ CONFIG, SUMMARY, METRICS, DATA, FIGURE = (
     "figure.png",
 )
 RUNS = Path("runs")  # where runs without a folder of their own go
+TEST_SAMPLES = "test_samples"
+"""A column of the metrics table: Monte Carlo samples of the test whose metrics the row has."""
+
 _COLUMNS = ("update", "epoch", "examples", "training_time_s", "neg_elbo", "learning_rate")
 
 
@@ -106,7 +109,7 @@ class Run:
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace metrics.parquet; a column that a row lacks is null there."""
         names = list(dict.fromkeys([*_COLUMNS, *(name for row in rows for name in row)]))
-        integers = ("update", "examples")
+        integers = ("update", "examples", TEST_SAMPLES)
         columns = {
             name: pa.array(
                 [row.get(name) for row in rows], pa.int64() if name in integers else pa.float64()
@@ -116,6 +119,18 @@ class Run:
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table(columns), sink)
         replace_bytes(self.path / METRICS, sink.getvalue().to_pybytes())
+
+
+def metrics_of_test(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a row of the metrics table; empty if nothing was tested at its update.
+
+    Example:
+        >>> metrics_of_test({"update": 3, "test_mnll": 0.5, "test_samples": 10})
+        {'mnll': 0.5}
+    """
+    tested = {k: v for k, v in row.items() if k.startswith("test_") and k != TEST_SAMPLES}
+    metrics = {name.removeprefix("test_"): value for name, value in tested.items()}
+    return metrics if any(value is not None for value in metrics.values()) else {}
 
 
 def load_run(path: str | Path) -> Run:

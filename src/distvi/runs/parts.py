@@ -110,11 +110,13 @@ def make_predictor(
     model: Any,
     standardization: Standardization,
     task: Task,
+    samples: int | None = None,
     programs: Programs = OWN_PROGRAMS,
 ) -> Predictor:
-    """Predictions with the run's number of samples, drawn from the run's key."""
+    """Predictions with so many samples, or with the run's number, drawn from the run's key."""
     key = jax.random.fold_in(run_key(config), PREDICT)
-    return Predictor(model, standardization, task, config.model.test_samples, key, programs)
+    count: int = samples or config.model.test_samples
+    return Predictor(model, standardization, task, count, key, programs)
 
 
 def run_key(config: RunConfig) -> Array:

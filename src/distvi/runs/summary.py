@@ -28,7 +28,9 @@ def summarize(
     counters: Mapping[str, Any],
     statistics: Mapping[str, Any],
     devices: Devices,
+    wall_time_s: Mapping[str, float],
     test: Mapping[str, float],
+    test_samples: int | None,
 ) -> dict[str, Any]:
     """The fields of summary.json.
 
@@ -39,7 +41,9 @@ def summarize(
         counters: The timers of the run, in seconds.
         statistics: The engine's fields, see `distvi.engines.Engine.statistics`.
         devices: Where the updates are computed.
-        test: Metrics of the last evaluation.
+        wall_time_s: Of the whole run and its parts, see `distvi.runs.wall_time`.
+        test: Metrics of the last test.
+        test_samples: Monte Carlo samples of it.
     """
     time_s = counters["training_time_s"]
     return {
@@ -63,6 +67,7 @@ def summarize(
         "training_time_s": time_s,
         "compile_time_s": counters["compile_time_s"],
         "evaluation_time_s": counters["evaluation_time_s"],
+        "wall_time_s": dict(wall_time_s),
         "examples_per_s": statistics["examples"] / time_s if time_s else None,
         "staleness": statistics["staleness"],
         "bytes": statistics["bytes"],
@@ -70,6 +75,7 @@ def summarize(
         "neg_elbo_per_example": counters["neg_elbo"],
         **{name: value for name, value in statistics.items() if name in _OF_SERVERS},
         "test": dict(test),
+        "test_samples": test_samples,
         "versions": {
             "distvi": version("distvi"),
             "python": platform.python_version(),

@@ -187,9 +187,9 @@ class _Training:
         updates, number = self.plan.updates, self._tests.number
         marks = sorted({max(1, round(updates * n / number)) for n in range(1, number + 1)})
         predictor = self.plan.predictor()
-        finals = {} if predictor is None else {True: predictor}
+        finals = {True: predictor}
         if predictor is not None:
-            finals[False] = predictor.with_samples(min(self._tests.samples, predictor.samples))
+            finals[False] = self.plan.predictor(min(self._tests.samples, predictor.samples))
         for mark in marks:
             before_s = time.perf_counter()
             values = engine.advance(mark, lambda: self._is_over(engine))

@@ -112,7 +112,8 @@ def _tried_out(plan: Plan, spec: Spec) -> Costs:
             spent_s, examples = start_s, max(1, first)
         if predictor is None:
             return Costs(start_s, spent_s / examples, 0.0, 0.0)
-        few = predictor.with_samples(min(spec.tests.samples, predictor.samples))
+        few = plan.predictor(min(spec.tests.samples, predictor.samples))
+        assert few is not None
         data, target = plan.dataset.test, plan.dataset.targets[0]
         begun_s = time.perf_counter()
         Evaluation(few, engine.params, data, target)

@@ -49,6 +49,8 @@ from distvi.training import optimizers
 DEFAULT_GRADIENTS = 4000  # a minute or less on a laptop for the models one meets first
 DEFAULT_BATCH_SIZE = 200
 MOST_GRADIENTS = PREDICT - 1
+SAMPLES_DURING = 10  # of tests but the last
+SHARE = 0.1  # of wall-clock time, for those
 
 _COMPILED_FAST = {"xla_backend_optimization_level": 0}  # of a program that runs once
 
@@ -239,13 +241,13 @@ class Plan:
         start = start or Start(self.initial_params)
         return ENGINES[settings.kind].build(settings, self.problem, self.algorithm, start)
 
-    def predictor(self) -> Predictor | None:
-        """The model's predictions; None: it makes none."""
+    def predictor(self, samples: int | None = None) -> Predictor | None:
+        """The model's predictions, by default with all samples; None: it makes none."""
         if not isinstance(self.model, Model):
             return None
         standardization, task = self.standardization, self.dataset.task
         traced = _Traced(self._traced_model) if self.programs is not OWN_PROGRAMS else self.model
-        return make_predictor(self.config, traced, standardization, task, self.programs)
+        return make_predictor(self.config, traced, standardization, task, samples, self.programs)
 
     def sharing(self) -> "Plan":
         """The same plan, with programs that its `sibling`s share."""
@@ -335,6 +337,9 @@ def prepare(
         standardization = Standardization.learn(dataset.train, dataset.task, mode)
     gradients = engine.contributions_per_update(scheme) * _batches_per_request(rules)
     training, updates = _resolve_lengths(config.training, len(dataset.train), gradients)
+    if training.evaluate_samples is None:
+        fewer = min(SAMPLES_DURING, config.model.test_samples)
+        training = training.model_copy(update={"evaluate_samples": fewer})
     if training.shuffle_block is None:
         block = data.default_block(dataset.train.x)
         training = training.model_copy(update={"shuffle_block": block})
@@ -462,6 +467,7 @@ def _resolve_lengths(
     updates = max(1, round(updates))
     defaults = {
         "evaluate_every": max(1, updates // 10),
+        "evaluation_share": SHARE if training.evaluate_every is None else 1.0,
         "report_every": max(1, updates // 200),
         "checkpoint_every": max(1, updates // 10),
     }

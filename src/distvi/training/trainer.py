@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,18 @@ from distvi.engines.base import (
 )
 from distvi.engines.trace import perfetto
 from distvi.errors import InputError, RunFailed
-from distvi.evaluation.predictor import Evaluation
+from distvi.evaluation import Evaluation
 from distvi.progress import Progress, Silent
 from distvi.runs import checkpoints
-from distvi.runs.folder import Run, check_new, create, load_run
+from distvi.runs.folder import TEST_SAMPLES, Run, check_new, create, load_run, metrics_of_test
 from distvi.runs.own import NOTHING, Own
 from distvi.runs.parts import check_same_data
 from distvi.runs.recording import journal_file, trace_file
 from distvi.runs.summary import summarize
+from distvi.runs.wall_time import WallTime
 from distvi.system.signals import Interruption
 from distvi.training.plan import Plan, prepare
+from distvi.training.run_tests import tests_of
 
 _NEW_COUNTERS: dict[str, Any] = {
     "training_time_s": 0.0,
@@ -41,7 +43,9 @@ _NEW_COUNTERS: dict[str, Any] = {
     "interval_sum": 0.0,
     "interval_count": 0,
     "engine": {},
+    "wall_time_s": {},
 }
+_ADDED = {"wall_time_s"}  # to the counters, since checkpoints were written that are still read
 
 
 class Interrupted(KeyboardInterrupt):
@@ -78,6 +82,7 @@ def train(
             checkpoint is kept.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
     """
+    wall = WallTime()
     check_new(out)
     plan = prepare(config, own=own)
     engine = plan.engine()
@@ -85,7 +90,7 @@ def train(
     checksum = "" if own.data is None else dataset.checksum()
     n_train = len(dataset.train)
     run = create(out, plan.config, dataset.schema, plan.standardization, n_train, checksum)
-    return Trainer(run, plan, engine, progress or Silent()).go()
+    return Trainer(run, plan, engine, progress or Silent(), wall).go()
 
 
 def resume(path: Path, progress: Progress | None = None, *, own: Own = NOTHING) -> Run:
@@ -102,6 +107,7 @@ def resume(path: Path, progress: Progress | None = None, *, own: Own = NOTHING) 
         InputError: no run folder, no checkpoint that can be read, or other data than before.
         RunFailed, Interrupted: as `train`.
     """
+    wall = WallTime()
     run = load_run(path)
     plan = prepare(run.config, run.standardization, own)
     check_same_data(plan.dataset, run)
@@ -109,7 +115,8 @@ def resume(path: Path, progress: Progress | None = None, *, own: Own = NOTHING) 
     checkpoint = _newest_good(run, progress)
     params = checkpoint.restore(checkpoints.PARAMS, plan.shapes)
     worker, server = plan.algorithm.worker, plan.algorithm.server
-    counters = {name: checkpoint.counters[name] for name in _NEW_COUNTERS}
+    counters = {n: checkpoint.counters.get(n, first) for n, first in _NEW_COUNTERS.items()}
+    wall.add(counters["wall_time_s"])
     start = Start(
         params=lambda: params,
         state=checkpoint.restore(checkpoints.OPTIMIZER, jax.eval_shape(server.init, plan.shapes)),
@@ -123,7 +130,7 @@ def resume(path: Path, progress: Progress | None = None, *, own: Own = NOTHING) 
         return run
     engine = plan.engine(start)
     rows = [row for row in run.metrics.to_pylist() if row["update"] <= checkpoint.update]
-    return Trainer(run, plan, engine, progress, counters, rows).go()
+    return Trainer(run, plan, engine, progress, wall, counters, rows).go()
 
 
 class Trainer:
@@ -135,15 +142,16 @@ class Trainer:
         plan: Plan,
         engine: Engine,
         progress: Progress,
+        wall: WallTime,
         counters: dict[str, Any] = _NEW_COUNTERS,
         rows: list[dict[str, Any]] | None = None,
     ) -> None:
         self.run, self.plan, self.engine, self.progress = run, plan, engine, progress
-        self.interruption = Interruption()
+        self.wall, self.interruption = wall, Interruption()
         self.counters = dict(counters)
         self.before = dict(counters)
         self.rows = {row["update"]: row for row in rows or []}
-        self.predictor = plan.predictor()
+        self.tests = tests_of(plan, engine)
         self._schedule = plan.schedule()
         self.evaluation: Evaluation | None = None
         self.unsaved: str | None = None  # why the latest checkpoint could not be written
@@ -152,9 +160,11 @@ class Trainer:
         """Make the remaining updates and finish the folder."""
         status = "failed"
         try:
-            with self.interruption, self.progress, self._recording(), self.engine:
+            tests = self.tests or nullcontext()
+            with self.interruption, self.progress, self._recording(), tests, self.engine:
                 self.progress.attached(self.engine)
                 self.progress.started(self.run.path, self.engine.update, self.plan.updates)
+                self.wall.go_on_with("rest")
                 self._train()
             if self.unsaved is None:
                 status = "done" if self.engine.update == self.plan.updates else "interrupted"
@@ -177,6 +187,9 @@ class Trainer:
         if self.interruption.signum is not None and status == "interrupted":
             raise Interrupted(self.run, self.interruption.signum)
         self._attempt(self._draw)
+        self._attempt(
+            lambda: self.run.write_summary(self._summary(status))
+        )  # with the time of that
         self.progress.finished(self.run.path, self.run.summary)
         return self.run
 
@@ -219,29 +232,40 @@ class Trainer:
         training, last = self.plan.config.training, self.plan.updates
         if not self.engine.update:
             self._checkpoint()  # something good to go back to, whatever happens
+        elif self._is_test_due() and not metrics_of_test(self.rows.get(self.engine.update, {})):
+            self._test()  # that was on its way when the run was killed
         while self.engine.update < last and not self.interruption():
             if not self._advance():
                 assert self.interruption()
                 break  # nothing is new
+            self._take_in_tests()
             at = functools.partial(_is_due, update=self.engine.update, last=last)
             if at(training.report_every):
                 self._report()
-            if at(training.evaluate_every):
-                self._evaluate()
+            if self._is_test_due():
+                self._test()
             if at(training.checkpoint_every):
                 self._checkpoint()
+        self._take_in_tests(until=last + 1)
         if self.engine.update < last:
             self._checkpoint()
-        elif self.evaluation is None:  # resumed after the last update, before its evaluation
-            self._evaluate()
+        elif self.evaluation is None:  # resumed after the last update, whose figure is to be drawn
+            self._test()
 
     def _advance(self) -> int:
         """Go to the next update at which something is to be done; how many updates were made."""
         training, update = self.plan.config.training, self.engine.update
         intervals = (training.report_every, training.evaluate_every, training.checkpoint_every)
         due = [update - update % every + every for every in intervals if every]
-        with self._timed("training_time_s"):
+        before_s, before_wall_s = self.counters["training_time_s"], self.wall.spent_s("training")
+        with self._timed("training_time_s"), self.wall.part("training"):
             values = self.engine.advance(min(*due, self.plan.updates), self.interruption)
+        if self.engine.statistics["clock"] == "wall":  # which leaves out that processes start
+            clocked_s = self.counters["training_time_s"] - before_s
+            took_s = self.wall.spent_s("training") - before_wall_s
+            self.wall.move("training", "setup", took_s - clocked_s)
+        compiled_s = self.before["compile_time_s"] + self.engine.compile_time_s
+        self.wall.move("setup", "compile", compiled_s - self.counters["compile_time_s"])
         for name in ("waiting_s", "compile_time_s"):
             self.counters[name] = self.before[name] + getattr(self.engine, name)
         self.counters["interval_sum"] += float(values.sum(dtype=np.float64))
@@ -256,22 +280,43 @@ class Trainer:
         self._row().update(neg_elbo=neg_elbo, learning_rate=rate)
         self.progress.reported(self.engine.update, neg_elbo, self.counters["training_time_s"])
 
-    def _evaluate(self) -> None:
-        if self.predictor is None:
+    def _is_test_due(self) -> bool:
+        every, last = self.plan.config.training.evaluate_every, self.plan.updates
+        return _is_due(every, update=self.engine.update, last=last)
+
+    def _test(self) -> None:
+        """Test the parameters, where the time allows it; those of the last update anyway."""
+        update, last = self.engine.update, self.plan.updates
+        if self.tests is None or not (update == last or self.tests.is_affordable()):
             return
-        with self._timed("evaluation_time_s"):
-            dataset = self.plan.dataset
+        self._row()
+        with self.wall.part("evaluation"):
             on_one = jax.device_put(self._good_params(), self.engine.devices[0])
-            self.evaluation = Evaluation(self.predictor, on_one, dataset.test, dataset.targets[0])
-        metrics = self.evaluation.metrics
-        self._row().update({f"test_{name}": value for name, value in metrics.items()})
-        self.progress.tested(self.engine.update, metrics)
+            self.tests.begin(update, on_one, is_last=update == last)
+        self._take_in_tests(until=update + 1 if update == last else None)
+
+    def _take_in_tests(self, until: int | None = None) -> None:
+        """Add what tests have found; wait for those of updates before ``until``."""
+        if self.tests is None:
+            return
+        with self.wall.part("evaluation"):
+            ended = self.tests.ended(until=until)
+        for update, samples, evaluation, took_s in ended:
+            metrics = evaluation.metrics
+            self.rows[update] |= {f"test_{name}": value for name, value in metrics.items()}
+            self.rows[update][TEST_SAMPLES] = samples
+            self.counters["evaluation_time_s"] += took_s
+            self.evaluation = evaluation
+            self.progress.tested(update, metrics)
 
     def _checkpoint(self) -> None:
+        # A run that is killed and resumed makes the test of the checkpoint's own update anew.
+        self._take_in_tests(until=self.engine.update)
         self._good_params()
         state = self.engine.state
-        with self._timed("training_time_s"):
+        with self._timed("training_time_s"), self.wall.part("checkpoints"):
             self.counters["engine"] = self.engine.counters
+            self.counters["wall_time_s"] = self.wall.as_json()
             self.unsaved = self._attempt(lambda: self._save(state))
 
     def _save(self, state: TrainState) -> None:
@@ -296,17 +341,21 @@ class Trainer:
 
     def _write(self, status: str) -> None:
         self.run.write_metrics(self._table())
-        tests = [_test_metrics(row) for row in self._table()]
-        summary = summarize(
+        self.run.write_summary(self._summary(status))
+
+    def _summary(self, status: str) -> dict[str, Any]:
+        tested = next((row for row in reversed(self._table()) if metrics_of_test(row)), {})
+        return summarize(
             self.plan.config,
             status,
             updates=self.engine.update,
             counters=self.counters,
             statistics=self.engine.statistics,
             devices=self.engine.devices,
-            test=next(filter(None, reversed(tests)), {}),
+            wall_time_s=self.wall.as_json(),
+            test=metrics_of_test(tested),
+            test_samples=tested.get(TEST_SAMPLES),
         )
-        self.run.write_summary(summary)
 
     def _draw(self) -> None:
         from distvi.report.figures import run_figure  # matplotlib is slow to import
@@ -362,7 +411,8 @@ def _newest_good(run: Run, progress: Progress) -> checkpoints.Checkpoint:
     problems = []
     for update in reversed(found):
         try:
-            checkpoint = checkpoints.read(run.checkpoint_folder / str(update), _NEW_COUNTERS)
+            names = _NEW_COUNTERS.keys() - _ADDED
+            checkpoint = checkpoints.read(run.checkpoint_folder / str(update), names)
         except InputError as error:
             problems.append(error)
             continue
@@ -370,12 +420,6 @@ def _newest_good(run: Run, progress: Progress) -> checkpoints.Checkpoint:
             progress.warned(f"{problem}; going on from update {update}")
         return checkpoint
     raise problems[0]
-
-
-def _test_metrics(row: dict[str, Any]) -> dict[str, Any]:
-    """Of a row of the metrics table; empty if nothing was tested at its update."""
-    metrics = {k.removeprefix("test_"): v for k, v in row.items() if k.startswith("test_")}
-    return metrics if any(value is not None for value in metrics.values()) else {}
 
 
 def _is_due(every: int | None, *, update: int, last: int) -> bool:
