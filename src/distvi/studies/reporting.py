@@ -80,7 +80,8 @@ def methods_of(spec: Spec, records: list[Record], missing: int) -> dict[str, str
         tuning = spec.tuning
         tried = ", ".join(f"{value:g}" for value in tuning.values)
         methods["Tuning"] = (
-            f"Where {tuning.setting} is tuned, each of {tried} is tried on the training part without "
+            f"Where {tuning.setting} is tuned, each of {tried} is tried on the training "
+            f"part without "
             f"{tuning.validation_fraction:.0%} of it, for {tuning.examples_share:.0%} of the "
             "length, and the one with the lowest error on that part is taken. The test set has no "
             "say."

@@ -1,0 +1,139 @@
+"""What a study costs beyond its trainings, and what it survives.
+
+    python -m benchmarks.studies              1,000 tiny cells: time beyond training, size of the page
+    python -m benchmarks.studies --kills 20   a runner killed at random moments
+
+The first prints, for each cell, the time of the processes that was neither training nor tests; and
+how large the page is and how long it takes to write. The second compares the ledger of a study
+whose runner was killed again and again with that of one that was left alone.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distvi.report.study import write_page
+from distvi.runs.records import Record
+from distvi.studies.ledger import Ledger
+from distvi.studies.reporting import content_of, this_machine
+from distvi.studies.runner import processes_of, run_study, study_of
+
+SPEC = """
+title = "Tiny cells"
+seeds = 4
+
+[base.data]
+dataset = "digits"
+
+[base.model]
+hidden_layers = 1
+width = 2
+features = 4
+test_samples = 2
+
+[base.training]
+batch_size = 16
+
+[base.engine]
+kind = "simulated"
+workers = 2
+
+[stop]
+updates = {updates}
+
+[tests]
+number = 2
+samples = 1
+
+[[blocks]]
+name = "rates"
+axes = {{ learning_rate = [{rates}] }}
+"""
+
+
+def write_spec(path: Path, rates: int, updates: int) -> Path:
+    """A study of four cells for each of some learning rates, all of one shape."""
+    values = ", ".join(f"{0.001 * 1.01**n:.8g}" for n in range(rates))
+    path.write_text(SPEC.format(rates=values, updates=updates))
+    return path
+
+
+def overhead(folder: Path, cells: int) -> None:
+    """Run many tiny cells, and say what they cost beyond their trainings."""
+    study = study_of(write_spec(folder / "tiny.toml", cells // 4, updates=20))
+    begun_s = time.perf_counter()
+    counts = run_study(study)
+    whole_s = time.perf_counter() - begun_s
+    processes = processes_of(study, None)
+    with Ledger(study.folder) as ledger:
+        parts = [record.measured.parts_s for record in ledger.records()]
+    spent_s = sum(part["training"] + part["evaluation"] for part in parts)
+    beyond_ms = 1e3 * (whole_s * processes - spent_s) / counts.total
+    print(f"{counts.total} cells by {processes} processes in {whole_s:.1f} s ({counts.done} done)")
+    print(f"training and tests {1e3 * spent_s / counts.total:.1f} ms a cell")
+    print(f"beyond them        {beyond_ms:.1f} ms a cell (goal: 50)")
+    begun_s = time.perf_counter()
+    page = study.folder / "report.html"
+    write_page(page, content_of(study.folder))
+    print(
+        f"page of {page.stat().st_size / 1e6:.2f} MB written in {time.perf_counter() - begun_s:.1f} s"
+    )
+
+
+def repeatable(record: Record) -> dict[str, Any]:
+    """What of a record does not depend on how fast the machine was."""
+    table = asdict(record)
+    del table["measured"]["parts_s"], table["measured"]["curve"]["wall_s"]
+    return table
+
+
+def killed(folder: Path, kills: int, seed: int) -> bool:
+    """Kill a study's runner at random moments, and compare it with one that was left alone."""
+    spec = write_spec(folder / "killed.toml", rates=6, updates=200)
+    calm = study_of(spec, folder / "calm")
+    begun_s = time.perf_counter()
+    run_study(calm)
+    whole_s = time.perf_counter() - begun_s
+    draw, shaken = random.Random(seed), folder / "shaken"
+    command = [sys.executable, "-m", "distvi", "study", "run", str(spec), "--out", str(shaken)]
+    for kill in range(kills):
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            try:
+                process.wait(draw.uniform(0.1, whole_s))
+            except subprocess.TimeoutExpired:
+                os.kill(process.pid, signal.SIGKILL)
+        with Ledger(shaken, create=True) as ledger:
+            print(f"kill {kill + 1}: {ledger.counts().finished} of {len(calm.cells)} finished")
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    with Ledger(calm.folder) as one, Ledger(shaken) as two:
+        same = [repeatable(r) for r in one.records()] == [repeatable(r) for r in two.records()]
+    print("equal to the study that was left alone" if same else "NOT EQUAL")
+    return same
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", type=int, default=1000)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    for name, value in this_machine().items():
+        print(f"{name}: {value}")
+    with tempfile.TemporaryDirectory() as name:
+        if given.kills:
+            return 0 if killed(Path(name), given.kills, given.seed) else 1
+        overhead(Path(name), given.cells)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
