@@ -1,6 +1,6 @@
 """What a study costs beyond its trainings, and what it survives.
 
-    python -m benchmarks.studies              1,000 tiny cells: time beyond training, size of the page
+    python -m benchmarks.studies              1,000 tiny cells
     python -m benchmarks.studies --kills 20   a runner killed at random moments
 
 The first prints, for each cell, the time of the processes that was neither training nor tests; and
@@ -83,9 +83,8 @@ def overhead(folder: Path, cells: int) -> None:
     begun_s = time.perf_counter()
     page = study.folder / "report.html"
     write_page(page, content_of(study.folder))
-    print(
-        f"page of {page.stat().st_size / 1e6:.2f} MB written in {time.perf_counter() - begun_s:.1f} s"
-    )
+    size_mb, took_s = page.stat().st_size / 1e6, time.perf_counter() - begun_s
+    print(f"page of {size_mb:.2f} MB written in {took_s:.1f} s (goal: 5 MB)")
 
 
 def repeatable(record: Record) -> dict[str, Any]:
