@@ -189,7 +189,9 @@ def _resamples(groups: Sequence[Sequence[object]]) -> Iterable[Sequence[Sequence
         return product(*(list(product(range(size), repeat=size)) for size in sizes))
     digest = sha256(repr(groups).encode()).digest()
     random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-    return [[random.integers(size, size=size).tolist() for size in sizes] for _ in range(_RESAMPLES)]
+    return [
+        [random.integers(size, size=size).tolist() for size in sizes] for _ in range(_RESAMPLES)
+    ]
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

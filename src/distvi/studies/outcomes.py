@@ -7,7 +7,15 @@ from typing import NamedTuple
 from distvi.errors import InputError, nearest
 from distvi.runs.records import Record
 
-TEST_METRICS = ("error_rate", "rmse", "rmse_standardized", "mnll", "mnll_standardized", "ece", "brier")
+TEST_METRICS = (
+    "error_rate",
+    "rmse",
+    "rmse_standardized",
+    "mnll",
+    "mnll_standardized",
+    "ece",
+    "brier",
+)
 """Of the last test; the smaller, the better."""
 
 TIMES = ("time_s",)
@@ -76,7 +84,9 @@ def time_to(record: Record, metric: str, target: float) -> float:
     return next(found, math.inf)
 
 
-def outcome(record: Record, metric: Metric, study: Sequence[Record], classes: int | None) -> Outcome:
+def outcome(
+    record: Record, metric: Metric, study: Sequence[Record], classes: int | None
+) -> Outcome:
     """A record's number.
 
     A training that diverged is as bad as can be. Its error rate is that of guessing, if the number
