@@ -134,7 +134,7 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Stude
 def ratio(
     first: Mapping[int, float], second: Mapping[int, float], level: float = LEVEL
 ) -> Interval:
-    """Geometric mean of ``first`` over that of ``second``, all positive: `difference` of logarithms.
+    """Geometric mean of ``first`` over that of ``second``; a `difference` of logarithms.
 
     Raises:
         ValueError: a value is not positive.

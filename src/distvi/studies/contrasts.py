@@ -86,7 +86,7 @@ def question(sentence: Sentence, records: Sequence[Record]) -> Question:
 
 
 def _slope(sentence: Trend, at: Conditions, records: Sequence[Record]) -> Question:
-    """The least-squares slope over the levels' logarithms; over their ranks if one is not positive."""
+    """The least-squares slope over the levels' logarithms, or ranks if one is not positive."""
     seen = {
         r.settings[sentence.setting] for r in _having(records, at) if sentence.setting in r.settings
     }
@@ -113,7 +113,7 @@ def find(asked: Question, records: Sequence[Record], classes: int | None = None)
     one another, and the sums of all strata are averaged seed by seed. Where all groups have the
     same seeds in all strata, seeds are paired; else groups are independent samples (Welch).
 
-    An infinite outcome never helps the side that it is on. To show that its group has the larger
+    An infinite outcome (see `distvi.studies.outcomes.outcome`) never helps the side that it is on. To show that its group has the larger
     mean, it enters with its lower bound, so that the truth is further off than what is tested; to
     show the opposite is impossible.
 
@@ -237,6 +237,8 @@ def _why_open(sample: Cells, low: Student, high: Student) -> str:
         return "one seed"
     if math.isinf(low.value) and math.isinf(high.value):
         return "trainings of both sides never got there"
+    if math.isinf(low.value) or math.isinf(high.value):
+        return "trainings never got there"
     return ""
 
 

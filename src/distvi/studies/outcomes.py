@@ -1,4 +1,4 @@
-"""What claims and advice measure of a record: one number, also of trainings that came to nothing."""
+"""What claims and advice measure of a record, also of one that came to nothing."""
 
 import math
 from collections.abc import Sequence
@@ -62,8 +62,8 @@ class Outcome(NamedTuple):
     least: float
 
 
-class Unmeasured(Exception):  # noqa: N818 - no error: a claim is not decided, and this says why
-    """A record has no such number."""
+class Unmeasured(Exception):
+    """A record has no such number: a claim is not decided then, and this says why."""
 
 
 def known_metric(name: str, known: Sequence[str] = METRICS) -> str:
@@ -91,9 +91,9 @@ def outcome(
 
     A training that diverged is as bad as can be. Its error rate is that of guessing, if the number
     of classes is given; otherwise its metric is infinite and at least the worst that any training
-    of the study ever showed. Its times are infinite, and longer than any training of the study: it
-    would not get there later, either. A training that ended before the target would have needed
-    longer than it took.
+    of the study ever showed. Its times are infinite, and so is the time to a target of a training that
+    ended before it: in the study's terms it never gets there, and counts as slower than the
+    longest training of the study, however short it was itself.
 
     Args:
         record: A training that is done or diverged.
@@ -114,7 +114,7 @@ def outcome(
             if f"test_{metric.name}" not in record.measured.curve:
                 raise Unmeasured(f"{record.cell} has no curve of {metric.name}")
             time_s = time_to(record, metric.name, metric.to)
-        return Outcome(time_s, record.measured.time_s if math.isinf(time_s) else time_s)
+        return Outcome(time_s, longest if math.isinf(time_s) else time_s)
     if metric.name in WORK:
         return _of_work(record, metric.name)
     value = record.measured.test.get(metric.name)

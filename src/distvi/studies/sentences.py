@@ -34,6 +34,9 @@ _BARE = re.compile(r"[^\s,=%']+")
 _WORDS = {"of", "at", "on", "by", "to", "that", "is", "exceeds", "over", "under", "rises", "falls"}
 
 
+TIME = Metric("time_s")
+
+
 class Term(NamedTuple):
     """A setting's value; without the name, until the study's settings are known."""
 
@@ -86,7 +89,7 @@ class SpeedUp:
     end: Value
     above: bool
     factor: float
-    metric: Metric = Metric("time_s")
+    metric: Metric = TIME
     at: Terms = ()
 
     def __str__(self) -> str:
@@ -197,7 +200,7 @@ class _Reader:
         metric, at = self._target(), self._conditions()
         if metric is None:
             metric = self._target()
-        return SpeedUp(setting, start, end, above, factor, metric or Metric("time_s"), at)
+        return SpeedUp(setting, start, end, above, factor, metric or TIME, at)
 
     def _sides(self, metric: Metric) -> Comparison | Equivalence:
         first = self._side()
