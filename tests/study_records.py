@@ -29,7 +29,7 @@ def record(settings: dict[str, Value], seed: int, *, block: str = "main") -> Rec
     shares = [(row + 1) / ROWS for row in range(ROWS)]
     errors = [error + 0.87 * math.exp(-6 * share) for share in shares]
     examples = 48_000
-    curve: dict[str, list[float | None]] = {
+    curve: dict[str, list[int | float | None]] = {
         "update": [round(240 * share) for share in shares],
         "examples": [round(examples * share) for share in shares],
         "time_s": [time_s * share for share in shares],

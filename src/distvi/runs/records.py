@@ -44,7 +44,7 @@ class Measured:
     """
 
     test: dict[str, float] = field(default_factory=dict)
-    curve: dict[str, list[float | None]] = field(default_factory=dict)
+    curve: dict[str, list[int | float | None]] = field(default_factory=dict)
     updates: int = 0
     examples: int = 0
     time_s: float = 0.0
