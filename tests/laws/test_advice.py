@@ -32,22 +32,23 @@ def test_the_fastest_to_the_target_is_the_largest_that_reaches_it() -> None:
 
 
 def test_the_least_error_within_a_budget() -> None:
-    advice = advise(STUDY, budget_s=8.0)
+    advice = advise(STUDY, budget_s=2.2)
     assert advice.best is not None
     assert advice.runner_up is not None
     assert advice.best.settings == {"scheme": "async", "workers": 16}  # the others have just begun
-    assert advice.best.time_s <= 8
-    assert all(error == pytest.approx(0.18, abs=0.02) for error in advice.best.by_seed.values())
+    assert advice.best.time_s <= 2.2
+    assert all(error == pytest.approx(0.298, abs=0.02) for error in advice.best.by_seed.values())
 
 
 def test_core_hours_count_servers_too() -> None:
-    """A worker and a server take as long as it takes; sixteen need 17 / 2 times fewer hours each."""
-    budget = 100.0 * 1.03 * 2 / 3600
-    advice = advise(STUDY, target_error=0.05, budget_core_hours=budget)
+    """Synchronous: 16 workers would be faster, and cost more for the time that they wait."""
+    advice = advise(STUDY, target_error=0.08, budget_core_hours=0.031)
     assert advice.best is not None
-    assert advice.best.settings["scheme"] == "async"
-    assert advice.best.settings["workers"] == 2
-    assert advice.best.core_hours == pytest.approx(advice.best.time_s * 3 / 3600)
+    assert advice.best.settings == {"scheme": "sync", "workers": 8}
+    assert advice.best.core_hours == pytest.approx(advice.best.time_s * 9 / 3600)
+    unlimited = advise(STUDY, target_error=0.08).best
+    assert unlimited is not None
+    assert unlimited.core_hours > 0.031
     assert machines({"workers": 4, "engine": "mesh"}) == 4
     assert machines({"workers": 4, "servers": 2}) == 6
     assert machines({}) == 2
@@ -142,12 +143,12 @@ def test_ones_own_cost_model_is_corrected_by_what_was_measured() -> None:
 def _simulated(workers: int, seed: int, size: int = 50_000) -> float:
     parts = place("ranges", (size,), 1).bytes
     cluster = Cluster(cluster_named("network-bound"), workers, parts, 200, seed)
-    return time_rules(Rules(sync(), updates=50), cluster).time_s / 50
+    return time_rules(Rules(sync(), updates=20), cluster).time_s / 20
 
 
 def test_the_simulated_cluster_predicts_itself() -> None:
     """Records of it, twice and four times the workers: what it takes when it is run with them."""
-    axes = {"workers": [1, 2, 4], "cluster": ["network-bound"], "batch_size": [200]}
+    axes = {"workers": [1, 2], "cluster": ["network-bound"], "batch_size": [200]}
     records = []
     for record in study(scheme=["sync"], **axes):  # type: ignore[arg-type]
         workers = int(record.settings["workers"])

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def verdict(sentence: str, records: Iterable[Record] = SMALL) -> str:
         ("time_s falls with workers", "holds"),
         ("mean staleness of async exceeds that of sync at workers=16", "holds"),
         ("idle_fraction of sync exceeds that of async at workers=16", "holds"),
-        ("bytes of sync exceeds that of async at workers=16", "does not hold"),
+        ("bytes of sync exceeds that of async at workers=16", "not decided"),
     ],
 )
 def test_known_truths(sentence: str, expected: str) -> None:
@@ -81,7 +82,8 @@ def test_estimates_have_the_size_that_they_should() -> None:
         "speed-up of workers 1 to 16 over 4 at scheme=async",
         "error_rate rises with workers at scheme=async",
     )
-    assert speed_up.low < 16 < speed_up.high
+    assert speed_up.estimate == pytest.approx(16, rel=0.03)
+    assert speed_up.low < speed_up.estimate < speed_up.high < 17
     assert slope.estimate == pytest.approx(0.15 / 4, rel=0.05)  # (0, .03, .15) at 2 doublings each
     assert slope.unit == "per doubling of workers"
 
@@ -255,21 +257,21 @@ TERMS = st.lists(st.builds(Term, st.none() | NAMES, VALUES), min_size=1, max_siz
 ANY_TERMS = st.just(()) | TERMS
 TO = st.builds(Metric, st.sampled_from(TEST_METRICS), NUMBERS)
 METRIC = TO | st.builds(Metric, st.sampled_from(METRICS))
-SENTENCES = st.one_of(
-    st.builds(Comparison, METRIC, TERMS, TERMS, st.booleans(), st.none() | NUMBERS),
-    st.builds(Equivalence, METRIC, TERMS, TERMS, POSITIVE),
-    st.builds(
-        SpeedUp, NAMES, VALUES, VALUES, st.booleans(), POSITIVE, TO | st.just(Metric("time_s")),
-        ANY_TERMS,
+PARTS = st.one_of(
+    st.tuples(st.just(Comparison), METRIC, TERMS, TERMS, st.booleans(), st.none() | NUMBERS),
+    st.tuples(st.just(Equivalence), METRIC, TERMS, TERMS, POSITIVE),
+    st.tuples(
+        st.just(SpeedUp), NAMES, VALUES, VALUES, st.booleans(), POSITIVE,
+        TO | st.just(Metric("time_s")), ANY_TERMS,
     ),
-    st.builds(Trend, METRIC, NAMES, st.booleans(), ANY_TERMS),
+    st.tuples(st.just(Trend), METRIC, NAMES, st.booleans(), ANY_TERMS),
 )  # fmt: skip
 
 
-@given(SENTENCES)
-def test_what_is_written_is_read_again(
-    sentence: Comparison | SpeedUp | Trend | Equivalence,
-) -> None:
+@given(PARTS)
+def test_what_is_written_is_read_again(parts: Any) -> None:
+    kind, *fields = parts  # made here: type checks draw numbers, which strategies may not
+    sentence = kind(*fields)
     assert read(str(sentence), "here") == sentence
 
 

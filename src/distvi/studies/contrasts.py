@@ -239,6 +239,8 @@ def _why_open(sample: Cells, low: Student, high: Student) -> str:
         return "trainings of both sides never got there"
     if math.isinf(low.value) or math.isinf(high.value):
         return "trainings never got there"
+    if low.error == 0:
+        return "the estimate is the bound itself"
     return ""
 
 
