@@ -256,7 +256,7 @@ NAMES = st.sampled_from(["scheme", "workers", "scheme_options.n", "model.width",
 TERMS = st.lists(st.builds(Term, st.none() | NAMES, VALUES), min_size=1, max_size=3).map(tuple)
 ANY_TERMS = st.just(()) | TERMS
 TO = st.builds(Metric, st.sampled_from(TEST_METRICS), NUMBERS)
-METRIC = TO | st.builds(Metric, st.sampled_from(METRICS))
+METRIC = TO | st.sampled_from([Metric(name) for name in METRICS])
 PARTS = st.one_of(
     st.tuples(st.just(Comparison), METRIC, TERMS, TERMS, st.booleans(), st.none() | NUMBERS),
     st.tuples(st.just(Equivalence), METRIC, TERMS, TERMS, POSITIVE),
