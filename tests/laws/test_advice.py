@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_regression_is_judged_by_rmse() -> None:
 
 
 @pytest.mark.parametrize("limits", [{"target_error": 0.0}, {"budget_s": -1.0}])
-def test_impossible_limits_are_refused(limits: dict[str, float]) -> None:
+def test_impossible_limits_are_refused(limits: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="must be above 0"):
         advise(STUDY, **limits)
     with pytest.raises(InputError, match="run it first"):
