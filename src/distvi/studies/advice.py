@@ -1,4 +1,4 @@
-"""What to choose: the best setting of a study, how sure that is, and what larger ones would cost."""
+"""What to choose: a study's best setting, how sure that is, and what larger ones would cost."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -71,7 +71,7 @@ class Advice:
     def lines(self) -> list[str]:
         """For people."""
         if self.best is None:
-            return [f"No setting reaches {self.goal} with all its seeds.", *self.notes]
+            return [f"With all its seeds, no setting reaches {self.goal}.", *self.notes]
         lines = [f"Best for {self.goal}: {self._words(self.best)}."]
         if self.runner_up is None:
             lines.append("No other setting reaches it.")
@@ -215,7 +215,7 @@ def _goal(
 ) -> str:
     within = [] if budget_s is None else [f"{budget_s:g} s"]
     within += [] if core_hours is None else [f"{core_hours:g} core-hours"]
-    what = f"the lowest {metric}" if target is None else f"a {metric} of {target:g} soonest"
+    what = f"the lowest {metric}" if target is None else f"{metric} {target:g} in the least time"
     return f"{what} within {' and '.join(within)}" if within else what
 
 

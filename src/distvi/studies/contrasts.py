@@ -113,9 +113,9 @@ def find(asked: Question, records: Sequence[Record], classes: int | None = None)
     one another, and the sums of all strata are averaged seed by seed. Where all groups have the
     same seeds in all strata, seeds are paired; else groups are independent samples (Welch).
 
-    An infinite outcome (see `distvi.studies.outcomes.outcome`) never helps the side that it is on. To show that its group has the larger
-    mean, it enters with its lower bound, so that the truth is further off than what is tested; to
-    show the opposite is impossible.
+    An infinite outcome (see `distvi.studies.outcomes.outcome`) never helps the side that it is on.
+    To show that its group has the larger mean, it enters with its lower bound, so that the truth is
+    further off than what is tested; to show the opposite is impossible.
 
     Raises:
         Unmeasured: cells are missing or unfinished, or have no such metric.
@@ -239,6 +239,8 @@ def _why_open(sample: Cells, low: Student, high: Student) -> str:
         return "trainings of both sides never got there"
     if math.isinf(low.value) or math.isinf(high.value):
         return "trainings never got there"
+    if low.error == 0:
+        return "the estimate is the bound itself"
     return ""
 
 

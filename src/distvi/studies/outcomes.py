@@ -91,8 +91,8 @@ def outcome(
 
     A training that diverged is as bad as can be. Its error rate is that of guessing, if the number
     of classes is given; otherwise its metric is infinite and at least the worst that any training
-    of the study ever showed. Its times are infinite, and so is the time to a target of a training that
-    ended before it: in the study's terms it never gets there, and counts as slower than the
+    of the study ever showed. Its times are infinite, and so is the time to a target of a training
+    that ended before it: in the study's terms it never gets there, and counts as slower than the
     longest training of the study, however short it was itself.
 
     Args:
