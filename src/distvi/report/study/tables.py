@@ -5,7 +5,6 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from distvi.report.study import words
 from distvi.report.study.content import PageContent
@@ -393,9 +392,8 @@ def _whole(value: int | None) -> Cell:
 
 
 def _value(value: Value | None) -> Cell:
-    plain: Any = value
     if value is None:
         return Cell("–", "")
     if isinstance(value, str | bool):
         return Cell(words.setting(value))
-    return Cell(words.setting(value), plain, "number")
+    return Cell(words.setting(value), value, "number")
