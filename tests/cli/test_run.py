@@ -248,7 +248,7 @@ def test_the_summary_holds_the_last_test_though_one_of_its_metrics_is_not_finite
             super().__init__(*arguments)
             self.metrics = {"rmse": float(next(tests)), "mnll": float("nan")}
 
-    monkeypatch.setattr("distvi.training.trainer.Evaluation", Metrics)
+    monkeypatch.setattr("distvi.training.run_tests.Evaluation", Metrics)
     answer = distvi("train", numbers, "--target", "y", *TINY, "--json")
     assert answer.status == 0, answer.err
     assert json.loads(answer.out)["test"] == {"rmse": UPDATES - 1, "mnll": None}
