@@ -120,7 +120,7 @@ def killed(folder: Path, kills: int, seed: int) -> bool:
 
 def main() -> int:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="What a study costs, and what it survives.")
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)

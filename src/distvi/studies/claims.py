@@ -7,7 +7,7 @@ is a ratio), or the slope over the logarithms of a setting's levels. It is compa
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from distvi.errors import InputError, nearest
 from distvi.evaluation.uncertainty import holm
@@ -27,6 +27,13 @@ from distvi.studies.sentences import (
 )
 
 Axes = Mapping[str, Sequence[Value]]
+
+
+class Varied(Protocol):
+    """A cell, or its record."""
+
+    @property
+    def settings(self) -> Mapping[str, Value]: ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def claims_of(tables: Iterable[Mapping[str, Any]], where: str) -> tuple[Claim, .
     return tuple(claims)
 
 
-def axes_of(records: Iterable[Record]) -> dict[str, list[Value]]:
+def axes_of(records: Iterable[Varied]) -> dict[str, list[Value]]:
     """All settings of records, and their values as they come."""
     axes: dict[str, list[Value]] = {}
     for record in records:
@@ -177,9 +184,10 @@ def answer_all(
 ) -> tuple[ClaimAnswer, ...]:
     """What the records say of each claim.
 
-    A claim **holds** if the one-sided test of its opposite rejects that, after Holm's correction
-    over all claims, at 5 %. It **does not hold** if the estimate's 95 % interval, widened by the
-    same correction, lies wholly on the other side. Else it is **not decided**, and the note says
+    A claim **holds** if the test of its opposite rejects that, after Holm's correction over all
+    claims, at 5 %; it **does not hold** if the test of the claim rejects it so. Both are possible,
+    so p-values are two-sided, and a claim that holds has its bound outside the 95 % interval. Else
+    it is **not decided**, and the note says
     why. The interval in the answer is that of the claim by itself; the p-value is of the test for
     the claim. Claims that cannot be tested count in the correction, with a p-value of 1.
 
@@ -189,7 +197,7 @@ def answer_all(
         classes: Of the data; with it a diverged training has the error rate of guessing.
     """
     findings = [_finding(claim, records, classes) for claim in claims]
-    for_it = holm([each.p_for for each in findings])
+    for_it = holm([min(1.0, 2 * each.p_for) for each in findings])
     against = holm([min(1.0, 2 * each.p_against) for each in findings])
     rows = zip(claims, findings, for_it, against, strict=True)
     return tuple(_answer(*row, len(claims)) for row in rows)
@@ -227,7 +235,7 @@ def _answer(
         low=low,
         high=high,
         unit=finding.unit,
-        p_value=finding.p_for,
+        p_value=min(1.0, 2 * finding.p_for),
         p_adjusted=adjusted,
         cells=finding.cells,
         note="; ".join([*notes, *([claim.note] if claim.note else [])]),

@@ -11,6 +11,7 @@ from distvi.errors import InputError
 from distvi.progress.words import duration
 from distvi.report.study import PageContent
 from distvi.runs.records import Record, by_setting
+from distvi.studies.advice import advise
 from distvi.studies.claims import Claim, answer_all, axes_of, check, claims_of
 from distvi.studies.ledger import Ledger
 from distvi.studies.spec import Spec, parse_spec
@@ -27,12 +28,11 @@ def claims_in(spec: Spec, where: str) -> tuple[Claim, ...]:
     return claims_of([claim.model_dump() for claim in spec.claims], where)
 
 
-def content_of(folder: Path, advice: tuple[str, ...] = ()) -> PageContent:
+def content_of(folder: Path) -> PageContent:
     """What the page of a study shows.
 
     Args:
         folder: Of the study.
-        advice: Sentences, the most important first.
 
     Raises:
         InputError: the folder holds no study, or no cell of it is finished yet.
@@ -51,12 +51,19 @@ def content_of(folder: Path, advice: tuple[str, ...] = ()) -> PageContent:
         title=spec.title,
         records=records,
         claims=answer_all(claims, records),
-        advice=advice,
+        advice=_advice(records, spec.target_errors),
         methods=methods_of(spec, records, missing),
         machine=machine if isinstance(machine, dict) else {},
         spec_toml=text,
         target_errors=spec.target_errors,
     )
+
+
+def _advice(records: list[Record], targets: tuple[float, ...]) -> list[str]:
+    if all(record.status != "done" for record in records):
+        return []
+    lines = [line for target in targets for line in advise(records, target_error=target).lines()]
+    return list(dict.fromkeys(lines or advise(records).lines()))
 
 
 def methods_of(spec: Spec, records: list[Record], missing: int) -> dict[str, str]:
