@@ -21,7 +21,7 @@ from distvi.report.study.measures import by_clock, examples_per_s, main_metric, 
 from distvi.report.study.page import plates_of
 from distvi.report.study.slices import along
 from distvi.report.study.speed import speedups
-from distvi.report.study.statistics import front_of, mean_of, median_band, t_critical
+from distvi.report.study.statistics import front_of, mean_of, median_band
 from distvi.report.study.tables import tables_of
 from distvi.report.study.words import number, tick
 from distvi.runs.records import Measured, Record
@@ -233,11 +233,6 @@ def test_speed_ups_are_the_formula() -> None:
 
 
 # Statistics
-
-
-def test_t_quantiles_against_scipy() -> None:
-    for freedom in (*range(1, 40), 100, 10_000):
-        assert t_critical(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=2e-5)
 
 
 def test_the_interval_of_a_mean_against_scipy(seed: int) -> None:

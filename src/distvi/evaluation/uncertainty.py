@@ -122,8 +122,9 @@ def mean(values: Sequence[float], level: float = LEVEL) -> Interval:
 def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Student:
     """Mean of ``first`` less that of ``second``; both by the seed's number.
 
-    Paired where both have the same seeds, which share their initial values and their order of the
-    data; else as of independent samples of unequal variance (Welch 1947).
+    Paired where both have the same numbers: where the two sides draw apart, as cells of a study do,
+    that costs degrees of freedom and nothing else. Otherwise as of independent samples of unequal
+    variance (Welch 1947).
     """
     if first.keys() == second.keys():
         return student([first[seed] - second[seed] for seed in sorted(first)])

@@ -89,7 +89,7 @@ def draw_points(
         _along_numbers(axes, cut, points, label, ideal)
     else:
         _along_names(axes, cut, points, label)
-    width = int(canvas.get_figure(root=True).get_figwidth() * 72)  # type: ignore[union-attr]
+    width = int(canvas.bbox.width / canvas.dpi * 72)  # type: ignore[union-attr]
     legend(canvas, [(line, line.label) for line in cut.cells], width)
 
 

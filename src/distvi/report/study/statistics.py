@@ -1,37 +1,11 @@
 """The little statistics that figures and tables need: intervals over seeds, medians, fronts."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
 
 import numpy as np
 
-T_CRITICAL = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
-"""97.5 % quantiles of Student's t distribution with 1 to 10 degrees of freedom."""
-
-NORMAL_CRITICAL = 1.959964
-
-
-def t_critical(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t distribution, right to four digits.
-
-    Args:
-        freedom: Degrees of freedom, at least 1.
-
-    References:
-        Beyond ten degrees Abramowitz and Stegun (1964), 26.7.5.
-    """
-    if freedom <= len(T_CRITICAL):
-        return T_CRITICAL[freedom - 1]
-    z = NORMAL_CRITICAL
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+from distvi.evaluation.uncertainty import mean
 
 
 @dataclass(frozen=True)
@@ -53,9 +27,8 @@ def mean_of(values: Sequence[float]) -> Mean | None:
     """The mean with its t interval; None of no values."""
     if not values:
         return None
-    n = len(values)
-    half = t_critical(n - 1) * stdev(values) / math.sqrt(n) if n > 1 else None
-    return Mean(fmean(values), half, n)
+    n, interval = len(values), mean(values)
+    return Mean(interval.estimate, interval.high - interval.estimate if n > 1 else None, n)
 
 
 def median_band(
