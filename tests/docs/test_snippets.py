@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from distvi.config.resolve import resolve
+from distvi.engines.simulated.settings import cluster_named
+from distvi.studies.runner import study_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +38,20 @@ def test_toml_blocks_are_configurations(tmp_path: Path) -> None:
     for block in blocks:
         file = tmp_path / "run.toml"
         file.write_text(block)
-        assert resolve("digits", file=file).algorithm.rules
+        if "[[blocks]]" in block:
+            base, _, _ = (ROOT / "studies" / "digits.toml").read_text().partition("[[blocks]]")
+            file.write_text(base + block)
+            assert study_of(file).cells
+        else:
+            assert resolve("digits", file=file).algorithm.rules
+
+
+@pytest.mark.parametrize("spec", [*(ROOT / "studies").glob("*.toml")], ids=lambda path: path.stem)
+def test_the_studies_here_are_studies(spec: Path) -> None:
+    if "[[blocks]]" in spec.read_text():
+        assert study_of(spec).cells
+    else:
+        cluster_named(str(spec))
 
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]

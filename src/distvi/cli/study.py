@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from distvi.runs.records import Value
     from distvi.studies.ledger import Counts
     from distvi.studies.pilot import Estimate
     from distvi.studies.runner import Study
+
+_TABLE_WIDTH = 120
 
 app = App(name="study", help="Train many settings, and report what they do to time and error.")
 
@@ -35,6 +38,7 @@ def plan(spec: Path, /, *, parallel: int | None = None) -> None:
 
     study = study_of(spec)
     errors, console = Console(stderr=True), Console()
+    console.width = max(console.width, _TABLE_WIDTH)  # rather wrapped than cut
     with errors.status("trying some of the cells out"):
         estimates = estimate(study.cells, study.file.spec)
     console.print(_plan_table(estimates))
@@ -47,9 +51,12 @@ def _plan_table(estimates: "list[Estimate]") -> "Table":
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    names = list(dict.fromkeys(name for each in estimates for name in each.cell.settings))
+    shown = [each.cell.settings for each in estimates]
+    names = [
+        name for name in dict.fromkeys(n for s in shown for n in s) if len(_values(shown, name)) > 1
+    ]
     for name in names:
-        table.add_column(name)
+        table.add_column(name.rpartition(".")[2], no_wrap=True)
     for name in ("seeds", "updates", "time each"):
         table.add_column(name, justify="right", no_wrap=True)
     rows: dict[tuple[str, ...], list[Estimate]] = {}
@@ -64,6 +71,10 @@ def _plan_table(estimates: "list[Estimate]") -> "Table":
             cost = ("" if last.is_measured else "about ") + duration(last.seconds)
         table.add_row(*settings, str(len(several)), f"{last.updates:,}", cost)
     return table
+
+
+def _values(shown: "list[dict[str, Value]]", name: str) -> "set[Value | None]":
+    return {settings.get(name) for settings in shown}
 
 
 def _plan_lines(study: "Study", estimates: "list[Estimate]", processes: int) -> "Iterator[str]":

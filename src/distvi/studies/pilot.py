@@ -1,8 +1,9 @@
 """What a study will cost, from a pilot of seconds: a few updates of some cells, and a test."""
 
 import json
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from distvi.errors import DistviError
@@ -56,8 +57,8 @@ def estimate(cells: Iterable[Cell], spec: Spec, limit_s: float = PILOT_S) -> lis
     """What each cell will cost.
 
     Cells of one kind (model, data, batch size, engine) cost the same by the example. Kinds are
-    tried out until the time is over; the others are taken to be like the first one of the same
-    model.
+    tried out until the time is over; the others are taken to be like the one with the next batch
+    size.
 
     Args:
         cells: Of a study.
@@ -66,6 +67,7 @@ def estimate(cells: Iterable[Cell], spec: Spec, limit_s: float = PILOT_S) -> lis
     """
     bench, deadline_s = Workbench(spec.measuring), time.perf_counter() + limit_s
     known: dict[str, Costs] = {}
+    sizes: dict[str, int] = {}
     refused: dict[str, str] = {}
     shapes: set[str] = set()
     found = []
@@ -75,17 +77,23 @@ def estimate(cells: Iterable[Cell], spec: Spec, limit_s: float = PILOT_S) -> lis
             plan = bench.plan(cell, cell.config.training.learning_rate)
             if kind not in known and (time.perf_counter() < deadline_s or not known):
                 known[kind] = _tried_out(plan, spec)
+                sizes[kind] = plan.batch_size
         except DistviError as error:
             refused[kind] = str(error)
             found.append(Estimate(cell, None, False, 0, str(error)))
             continue
-        costs = known.get(kind) or next(iter(known.values()))
+        costs = known.get(kind) or known[min(known, key=_distance(plan, sizes))]
         seconds = _seconds(plan, costs, spec, cell)
         if shape not in shapes:
             seconds += costs.start_s
         shapes.add(shape)
         found.append(Estimate(cell, seconds, kind in known, plan.updates))
     return found
+
+
+def _distance(plan: Plan, sizes: Mapping[str, int]) -> Callable[[str], float]:
+    """How far the batches of a kind are from a plan's: an example costs less in larger ones."""
+    return lambda kind: abs(math.log(sizes[kind] / plan.batch_size))
 
 
 def _kind(cell: Cell) -> str:
