@@ -7,7 +7,7 @@ is a ratio), or the slope over the logarithms of a setting's levels. It is compa
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from distvi.errors import InputError, nearest
 from distvi.evaluation.uncertainty import holm
@@ -29,6 +29,7 @@ from distvi.studies.sentences import (
 Axes = Mapping[str, Sequence[Value]]
 
 
+@runtime_checkable
 class Varied(Protocol):
     """A cell, or its record."""
 

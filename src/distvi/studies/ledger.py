@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from typing import IO, NamedTuple, Protocol, runtime_checkable
 from uuid import uuid4
 
 from distvi.config.run import RunConfig
@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT);
 """
 
 
+@runtime_checkable
 class Owners(Protocol):
     """Who works on cells, and who of them is alive. On one machine: `LockedOwners`."""
 

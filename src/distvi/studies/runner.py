@@ -64,7 +64,8 @@ def study_of(path: Path, folder: Path | None = None) -> Study:
         try:
             check(claim, axes)
         except InputError as error:
-            raise file.wrong(["claims", str(number), "says"], str(error)) from error
+            reason = str(error).removeprefix(f"{path}: ")
+            raise file.wrong(["claims", str(number), "says"], reason) from error
     return Study(file, cells, folder or path.with_suffix(""))
 
 
