@@ -66,7 +66,10 @@ def study_of(path: Path, folder: Path | None = None) -> Study:
         except InputError as error:
             reason = str(error).removeprefix(f"{path}: ")
             raise file.wrong(["claims", str(number), "says"], reason) from error
-    return Study(file, cells, folder or path.with_suffix(""))
+    folder = folder or path.with_suffix("")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; choose another folder with --out")
+    return Study(file, cells, folder)
 
 
 def run_study(
@@ -85,12 +88,10 @@ def run_study(
         tell: Told now and then how far it is.
 
     Raises:
-        InputError: the folder holds something else.
+        InputError: the ledger is of another version, or none.
         RunFailed: a process ended though there was work for it.
         StudyInterrupted: SIGINT or SIGTERM came.
     """
-    if study.folder.exists() and not study.folder.is_dir():
-        raise InputError(f"{study.folder} is a file; choose another folder with --out")
     with Ledger(study.folder, create=True) as ledger, Interruption() as interruption:
         ledger.put_fact("spec", study.file.text)
         ledger.put_fact("spec_path", str(study.file.path))
