@@ -98,7 +98,9 @@ class Distvi:
             params[f"layer_{number}"] = layer
         model = self._plan(len(draws["x"])).model
         assert isinstance(model, DeepGP)
-        given = GivenDraws(model.inputs, model.outputs, model.likelihood, model.settings, 0, draws)
+        given = GivenDraws(
+            model.inputs, model.outputs, model.likelihood, model.settings, 0, given=draws
+        )
         index = jnp.arange(len(draws["x"]), dtype=jnp.uint32)
         batch = Batch(jnp.asarray(draws["x"]), jnp.asarray(draws["y"]), index)
         value, gradients = jax.value_and_grad(given.neg_elbo)(
@@ -134,16 +136,16 @@ class Distvi:
 class GivenDraws(DeepGP):
     """The model with its random draws given instead of drawn, so that losses can be compared."""
 
-    draws: dict[str, np.ndarray] = field(default_factory=dict)
+    given: dict[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def spectra(self) -> tuple[Spectrum, ...]:
         scale = jnp.ones(self.settings.features)
         layers = range(len(self.layer_sizes))
-        return tuple(Spectrum(jnp.asarray(self.draws[f"layer_{n}/z"]), scale) for n in layers)
+        return tuple(Spectrum(jnp.asarray(self.given[f"layer_{n}/z"]), scale) for n in layers)
 
     def _layer_noise(self, key: jax.Array, index: jax.Array) -> list[jax.Array]:
-        return [jnp.asarray(self.draws[f"noise_{n}"]) for n in range(len(self.layer_sizes))]
+        return [jnp.asarray(self.given[f"noise_{n}"]) for n in range(len(self.layer_sizes))]
 
 
 if __name__ == "__main__":

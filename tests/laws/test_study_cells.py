@@ -98,7 +98,9 @@ def test_cells_of_one_shape_differ_in_seed_and_learning_rate_alone(tmp_path: Pat
 
 
 def test_settings_of_the_base_engine_are_no_contradiction_for_another(tmp_path: Path) -> None:
-    blocks = '[[blocks]]\nname = "b"\nfixed = { engine = "mesh", workers = 1 }\naxes = { batch_size = [8, 16] }'
+    blocks = '[[blocks]]\nname = "b"\nfixed = { engine = "mesh", workers = 1 }\n' + (
+        "axes = { batch_size = [8, 16] }"
+    )
     assert all(cell.config.engine.kind == "mesh" for cell in cells(tmp_path, blocks))
 
 

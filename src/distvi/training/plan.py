@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -90,7 +90,7 @@ class Plan:
         updates: How many there are.
         requests_per_update: That a worker answers, in the mean.
         own: Objects that the configuration cannot hold.
-        varying: What its functions read that is no argument of theirs.
+        shared: What its functions and those of its siblings read; None: it has none.
         programs: Compiles what runs in this process.
     """
 
@@ -103,8 +103,13 @@ class Plan:
     updates: int
     requests_per_update: float = 1.0
     own: Own = NOTHING
-    varying: Varying[RunValues] = field(default_factory=lambda: Varying(RunValues(0.0)))
+    shared: Varying[RunValues] | None = None
     programs: Programs = OWN_PROGRAMS
+
+    @cached_property
+    def varying(self) -> Varying[RunValues]:
+        """What the run's functions read that is no argument of theirs."""
+        return self.shared or Varying(RunValues(self.config.training.learning_rate))
 
     @property
     def batch_size(self) -> int:
@@ -256,7 +261,7 @@ class Plan:
         varying = Varying(_values(model, learning_rate, draw))
         programs = SharedPrograms.pool(varying)
         programs.once("draw", lambda: draw)
-        return replace(self, varying=varying, programs=programs)
+        return replace(self, shared=varying, programs=programs)
 
     def sibling(self, *, seed: int, learning_rate: float) -> "Plan":
         """A plan that differs in seed and learning rate alone, and compiles nothing of its own.
@@ -359,7 +364,6 @@ def prepare(
         updates,
         requests,
         own,
-        Varying(RunValues(config.training.learning_rate)),
     )
     _ = plan.algorithm  # an unknown optimizer is told before anything is written
     plan.check_own_parts()
@@ -389,8 +393,7 @@ def rebuild(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> Built:
     model, rules = model_of(config, schema), _rules(config)
     # Only the main process has a use for the scheme, which may be an object that cannot travel.
     lengths = settings["updates"], settings["requests_per_update"]
-    varying = Varying(RunValues(config.training.learning_rate))
-    plan = Plan(config, dataset, standardization, model, sync(), rules, *lengths, varying=varying)
+    plan = Plan(config, dataset, standardization, model, sync(), rules, *lengths)
     return Built(plan.problem, plan.algorithm.worker, plan.algorithm.server)
 
 
