@@ -16,12 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from distvi.report.study import write_page
-from distvi.runs.records import Record
+from distvi.runs.records import repeatable
 from distvi.studies.ledger import Ledger
 from distvi.studies.reporting import content_of, this_machine
 from distvi.studies.runner import processes_of, run_study, study_of
@@ -85,13 +83,6 @@ def overhead(folder: Path, cells: int) -> None:
     write_page(page, content_of(study.folder))
     size_mb, took_s = page.stat().st_size / 1e6, time.perf_counter() - begun_s
     print(f"page of {size_mb:.2f} MB written in {took_s:.1f} s (goal: 5 MB)")
-
-
-def repeatable(record: Record) -> dict[str, Any]:
-    """What of a record does not depend on how fast the machine was."""
-    table = asdict(record)
-    del table["measured"]["parts_s"], table["measured"]["curve"]["wall_s"]
-    return table
 
 
 def killed(folder: Path, kills: int, seed: int) -> bool:

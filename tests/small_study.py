@@ -1,10 +1,6 @@
 """A study small enough for tests of everything around it: cells of a few updates."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from distvi.runs.records import Record
 
 BASE = """
 title = "Small"
@@ -45,10 +41,3 @@ def write_study(path: Path, blocks: str = BLOCKS, *, seeds: int = 2, updates: in
     """The TOML file of a study."""
     path.write_text(BASE.format(seeds=seeds, updates=updates) + blocks)
     return path
-
-
-def repeatable(record: Record) -> dict[str, Any]:
-    """What of a record does not depend on how fast the machine was."""
-    table = asdict(record)
-    del table["measured"]["parts_s"], table["measured"]["curve"]["wall_s"]
-    return table

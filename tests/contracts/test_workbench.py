@@ -12,13 +12,13 @@ from distvi.engines.simulated.all_reduce import AllReduceCluster
 from distvi.engines.simulated.settings import cluster_of
 from distvi.engines.simulated.timing import time_rules
 from distvi.protocol import Rules
-from distvi.runs.records import CURVE_COLUMNS, Record
+from distvi.runs.records import CURVE_COLUMNS, Record, repeatable
 from distvi.studies.cells import Cell, cells_of
 from distvi.studies.measure import Workbench
 from distvi.studies.pilot import estimate
 from distvi.studies.spec import SpecFile
 from distvi.training.plan import prepare
-from tests.small_study import repeatable, write_study
+from tests.small_study import write_study
 
 
 def spec_file(tmp_path: Path, blocks: str, **changed: str) -> SpecFile:

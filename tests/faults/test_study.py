@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from distvi.runs.records import repeatable
 from distvi.studies.ledger import Counts, Ledger
 from distvi.studies.runner import run_study, study_of
-from tests.small_study import repeatable, write_study
+from tests.small_study import write_study
 
 BLOCKS = """
 [[blocks]]

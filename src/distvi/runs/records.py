@@ -97,6 +97,13 @@ class Record:
         return tuple(sorted(self.settings.items()))
 
 
+def repeatable(record: Record) -> dict[str, Any]:
+    """What of a record does not depend on how fast the machine was, if its time is virtual."""
+    table = asdict(record)
+    del table["measured"]["parts_s"], table["measured"]["curve"]["wall_s"]
+    return table
+
+
 def by_setting(records: Iterable[Record]) -> dict[tuple[tuple[str, Value], ...], list[Record]]:
     """Records that differ in their seed alone, together, in the order of their first one."""
     found: dict[tuple[tuple[str, Value], ...], list[Record]] = {}
