@@ -11,7 +11,7 @@ from distvi.engines.base import read_batches
 from distvi.errors import InputError
 from distvi.numerics.noise import example_noise
 from distvi.runs.parts import run_key
-from distvi.training.plan import prepare
+from distvi.training.prepare import prepare
 
 
 @pytest.mark.parametrize("preferred", ["threefry2x32", "rbg", "unsafe_rbg"])

@@ -17,7 +17,7 @@ from distvi.studies.cells import Cell, cells_of
 from distvi.studies.measure import Workbench
 from distvi.studies.pilot import estimate
 from distvi.studies.spec import SpecFile
-from distvi.training.plan import prepare
+from distvi.training.prepare import prepare
 from tests.small_study import write_study
 
 

@@ -12,7 +12,7 @@ from distvi.config.resolve import resolve
 from distvi.engines.base import Start
 from distvi.engines.mesh.devices import devices
 from distvi.engines.mesh.engine import MeshEngine
-from distvi.training.plan import prepare
+from distvi.training.prepare import prepare
 
 sets = ["model.hidden_layers=1", "model.width=3", "model.features=8"]
 settings = {"batch_size": 32, "updates": 20, "engine": "mesh", "workers": 4}

@@ -9,7 +9,7 @@ import pytest
 from distvi.config.resolve import resolve
 from distvi.config.run import RunConfig
 from distvi.system.programs import SharedPrograms, Varying
-from distvi.training.plan import prepare
+from distvi.training.prepare import prepare
 
 UPDATES = 12
 SMALL = {"hidden_layers": 1, "width": 3, "features": 8}

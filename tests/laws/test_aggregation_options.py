@@ -39,7 +39,8 @@ from distvi.protocol import (
     initial_state,
     react,
 )
-from distvi.training.plan import Plan, prepare
+from distvi.training.plan import Plan
+from distvi.training.prepare import prepare
 
 PUBLISHED = tuple(SCHEMES)
 

@@ -28,7 +28,8 @@ from distvi.errors import InputError, RunFailed
 from distvi.parameters import layout_of, make_shards, place
 from distvi.system.files import replace_bytes
 from distvi.system.settings import write_toml
-from distvi.training.plan import Plan, prepare
+from distvi.training.plan import Plan
+from distvi.training.prepare import prepare
 
 _ROUNDS, _ROUND_S = 5, 0.7
 _WARM_UP = 4  # updates before anything is timed
@@ -108,7 +109,7 @@ def calibrate(config: RunConfig) -> Calibration:
             servers where the optimizer can have that. Its scheme and its length do not matter.
 
     Raises:
-        InputError: see `distvi.training.plan.prepare`; or another engine, or too few examples.
+        InputError: see `distvi.training.prepare.prepare`; or another engine, or too few examples.
         RunFailed: the local engine cannot train on these data with these settings.
     """
     plan = prepare_probes(config)

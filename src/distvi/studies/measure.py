@@ -21,7 +21,8 @@ from distvi.runs.parts import load_dataset
 from distvi.runs.records import Measured, Record, Status, Value
 from distvi.studies.cells import Cell
 from distvi.studies.spec import Measuring, Tests
-from distvi.training.plan import Plan, prepare
+from distvi.training.plan import Plan
+from distvi.training.prepare import prepare
 
 KEPT_PLANS = 6
 """Shapes whose programs stay at hand; the cells of one shape come one after the other."""

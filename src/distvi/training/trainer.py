@@ -31,7 +31,8 @@ from distvi.runs.recording import journal_file, trace_file
 from distvi.runs.summary import summarize
 from distvi.runs.wall_time import WallTime
 from distvi.system.signals import Interruption
-from distvi.training.plan import Plan, prepare
+from distvi.training.plan import Plan
+from distvi.training.prepare import prepare
 from distvi.training.run_tests import tests_of
 
 _NEW_COUNTERS: dict[str, Any] = {

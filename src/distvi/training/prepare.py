@@ -1,0 +1,173 @@
+"""From a configuration to a plan: every input read and checked before anything runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optax
+from jaxtyping import Array
+
+from distvi import data
+from distvi.aggregation import scheme_named
+from distvi.aggregation.registry import SCHEMES, register, typed_options
+from distvi.algorithms.draft import Draft
+from distvi.algorithms.gradient import gradient, optimize
+from distvi.algorithms.registry import draft_of, given_options
+from distvi.config.data import DataSettings
+from distvi.config.run import RunConfig
+from distvi.config.training import TrainingSettings
+from distvi.data import Dataset, Standardization
+from distvi.errors import InputError
+from distvi.protocol import Scheme
+from distvi.runs.own import NOTHING, Own
+from distvi.runs.parts import (
+    PREDICT,
+    load_dataset,
+    locate_parts,
+    model_of,
+)
+from distvi.system.names import OWN, find, is_name
+from distvi.system.settings import Settings
+from distvi.training.plan import Plan, rules_of
+
+DEFAULT_GRADIENTS = 4000  # a minute or less on a laptop for the models one meets first
+DEFAULT_BATCH_SIZE = 200
+MOST_GRADIENTS = PREDICT - 1
+SAMPLES_DURING = 10  # of tests but the last
+SHARE = 0.1  # of wall-clock time, for those
+
+
+def prepare(
+    config: RunConfig,
+    standardization: Standardization | None = None,
+    own: Own = NOTHING,
+    *,
+    dataset: Dataset | None = None,
+) -> Plan:
+    """Read the data, build the model, check everything against everything.
+
+    Args:
+        config: From `distvi.config.resolve.resolve`.
+        standardization: Of the run to go on with; None: learnt here.
+        own: Objects that the configuration cannot hold.
+        dataset: That the configuration names, where it is at hand already.
+
+    Raises:
+        InputError: the data are bad, or a setting does not suit them.
+    """
+    # Before the data are read: the first computation of JAX settles how many devices there are.
+    engine = config.engine.written_out()
+    algorithm = config.algorithm
+    if algorithm.scheme != OWN:
+        _find_scheme(algorithm.scheme)
+        typed = typed_options(algorithm.scheme, algorithm.scheme_options)
+        algorithm = algorithm.model_copy(update={"scheme_options": typed})
+    config = config.model_copy(update={"algorithm": algorithm, "engine": engine})
+    scheme, rules = _scheme(config, own), rules_of(config)
+    typed = given_options(rules, algorithm.rule_options)
+    algorithm = algorithm.model_copy(update={"rule_options": typed})
+    config = config.model_copy(update={"algorithm": algorithm})
+    if dataset is None:
+        dataset = load_dataset(config.data, own.data)
+    if standardization is None:
+        mode = dataset.inputs_mode if config.data.inputs == "auto" else config.data.inputs
+        standardization = Standardization.learn(dataset.train, dataset.task, mode)
+    gradients = engine.contributions_per_update(scheme) * _batches_per_request(rules)
+    training, updates = _resolve_lengths(config.training, len(dataset.train), gradients)
+    if training.evaluate_samples is None:
+        fewer = min(SAMPLES_DURING, config.model.test_samples)
+        training = training.model_copy(update={"evaluate_samples": fewer})
+    if training.shuffle_block is None:
+        block = data.default_block(dataset.train.x)
+        training = training.model_copy(update={"shuffle_block": block})
+    tables = locate_parts(config.model_copy(update={"training": training}))
+    if not isinstance(own.data, Dataset):
+        tables["data"] = _resolve_split(tables["data"], dataset)
+    config = config.model_copy(update=tables)
+    model = model_of(config, dataset.schema, own.model)
+    requests = engine.requests_per_update(scheme)
+    plan = Plan(
+        config,
+        dataset,
+        standardization,
+        model,
+        scheme,
+        rules,
+        updates,
+        requests,
+        own,
+    )
+    _ = plan.algorithm  # an unknown optimizer is told before anything is written
+    plan.check_own_parts()
+    return plan
+
+
+def _find_scheme(name: str) -> None:
+    """Register the scheme that a function makes which is given by its name, ``module:function``."""
+    if is_name(name) and name not in SCHEMES:
+        register(name, find(name))
+
+
+def _scheme(config: RunConfig, own: Own) -> Scheme:
+    algorithm, engine = config.algorithm, config.engine
+    if algorithm.scheme == OWN:
+        if own.scheme is None:
+            raise InputError(
+                "the scheme of this run was an object; give it again, from Python: scheme=..."
+            )
+        return own.scheme
+    options = {**engine.scheme_defaults(algorithm.scheme), **algorithm.scheme_options}
+    return scheme_named(algorithm.scheme, engine.workers or 1, options)
+
+
+def _batches_per_request(rules: Mapping[str, Settings]) -> int:
+    """How many the rules make a request consume, whatever the model and the optimizer."""
+    plain = optax.sgd(1.0)
+
+    def no_loss(params: Any, x: Array, y: Array, index: Array, key: Array) -> Array:
+        raise AssertionError("never traced")
+
+    draft = Draft(gradient(no_loss), optimize(plain), lambda steps: plain)
+    return draft_of(rules, draft).worker.batches
+
+
+def _resolve_split(settings: DataSettings, dataset: Dataset) -> DataSettings:
+    """Write out how the test rows were drawn, if they were."""
+    if not dataset.drawn:
+        return settings
+    fraction, seed = settings.test_fraction, settings.split_seed
+    drawn = {
+        "test_fraction": data.DEFAULT_TEST_FRACTION if fraction is None else fraction,
+        "split_seed": data.DEFAULT_SPLIT_SEED if seed is None else seed,
+    }
+    return settings.model_copy(update=drawn)
+
+
+def _resolve_lengths(
+    training: TrainingSettings, n_train: int, gradients_per_update: int
+) -> tuple[TrainingSettings, int]:
+    """Write out what depends on the number of examples; and the number of updates."""
+    batch_size = training.batch_size or min(DEFAULT_BATCH_SIZE, n_train)
+    if batch_size > n_train:
+        raise InputError(
+            f"the batch size is {batch_size}, but there are {n_train} training examples; "
+            f"choose at most {n_train}"
+        )
+    updates: int | float = training.updates or DEFAULT_GRADIENTS / gradients_per_update
+    if training.epochs is not None:
+        updates = training.epochs * n_train / (batch_size * gradients_per_update)
+    if updates * gradients_per_update > MOST_GRADIENTS:
+        raise InputError(
+            f"the run would have {updates:.6g} updates of {gradients_per_update} gradients; a run "
+            f"has at most {MOST_GRADIENTS} gradients, so choose fewer epochs or updates"
+        )
+    updates = max(1, round(updates))
+    defaults = {
+        "evaluate_every": max(1, updates // 10),
+        "evaluation_share": SHARE if training.evaluate_every is None else 1.0,
+        "report_every": max(1, updates // 200),
+        "checkpoint_every": max(1, updates // 10),
+    }
+    missing = {name: value for name, value in defaults.items() if getattr(training, name) is None}
+    length = {} if training.epochs is not None else {"updates": updates}
+    settled = {"batch_size": batch_size, **length, **missing}
+    return training.model_copy(update=settled), updates
