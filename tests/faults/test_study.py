@@ -33,7 +33,7 @@ def start(spec: Path, folder: Path) -> subprocess.Popen[bytes]:
 def begun(folder: Path) -> Counts:
     if not (folder / "ledger.sqlite").exists():
         return Counts(0, 0, 0, 0, 0)
-    with Ledger(folder) as ledger:
+    with Ledger(folder, create=True) as ledger:  # which may be about to be made
         return ledger.counts()
 
 

@@ -131,12 +131,23 @@ class Ledger:
         self._db = sqlite3.connect(self._path, timeout=_WAIT_S, isolation_level=None)
         if create:
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.executescript(_TABLES)
-            self._db.execute(f"PRAGMA user_version = {_FORMAT}")
+            with (
+                self._transaction() as db
+            ):  # whoever opens it meanwhile finds all of it, or nothing
+                if self._is_empty():
+                    for statement in _TABLES.split(";"):
+                        db.execute(statement)
+                    db.execute(f"PRAGMA user_version = {_FORMAT}")
+        elif self._is_empty():
+            raise InputError(f"the study in {self.folder} has not begun yet")
         self._db.execute("PRAGMA synchronous = FULL")
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
         if found != _FORMAT:
             raise InputError(f"{self._path} is a ledger of format {found}; this reads {_FORMAT}")
+
+    def _is_empty(self) -> bool:
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return not tables
 
     def close(self) -> None:
         """Let go of the file."""
