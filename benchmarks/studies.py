@@ -86,27 +86,43 @@ def overhead(folder: Path, cells: int) -> None:
 
 
 def killed(folder: Path, kills: int, seed: int) -> bool:
-    """Kill a study's runner at random moments, and compare it with one that was left alone."""
-    spec = write_spec(folder / "killed.toml", rates=6, updates=200)
+    """Kill a study's runner at random moments, and compare it with one that was left alone.
+
+    A study that ends before it was killed often enough is begun anew.
+    """
+    spec = write_spec(folder / "killed.toml", rates=6, updates=400)
     calm = study_of(spec, folder / "calm")
-    begun_s = time.perf_counter()
     run_study(calm)
-    whole_s = time.perf_counter() - begun_s
-    draw, shaken = random.Random(seed), folder / "shaken"
-    command = [sys.executable, "-m", "distvi", "study", "run", str(spec), "--out", str(shaken)]
-    for kill in range(kills):
+    with Ledger(calm.folder) as ledger:
+        expected = [repeatable(record) for record in ledger.records()]
+    draw, done, rounds = random.Random(seed), 0, 0
+    while done < kills:
+        rounds += 1
+        shaken = folder / f"shaken-{rounds}"
+        done += _killed_until_done(spec, shaken, kills - done, draw)
+        with Ledger(shaken) as ledger:
+            if [repeatable(record) for record in ledger.records()] != expected:
+                print(f"study {rounds} is NOT EQUAL to the one that was left alone")
+                return False
+    print(f"{done} kills, {rounds} studies of {len(expected)} cells, all equal to the calm one")
+    return True
+
+
+def _killed_until_done(spec: Path, folder: Path, kills: int, draw: random.Random) -> int:
+    """Run a study until it ends by itself; how often it was killed before, at most ``kills``."""
+    command = [sys.executable, "-m", "distvi", "study", "run", str(spec), "--out", str(folder)]
+    done = 0
+    while True:
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             try:
-                process.wait(draw.uniform(0.1, whole_s))
+                status = process.wait(draw.uniform(0.5, 6.0) if done < kills else None)
             except subprocess.TimeoutExpired:
                 os.kill(process.pid, signal.SIGKILL)
-        with Ledger(shaken, create=True) as ledger:
-            print(f"kill {kill + 1}: {ledger.counts().finished} of {len(calm.cells)} finished")
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    with Ledger(calm.folder) as one, Ledger(shaken) as two:
-        same = [repeatable(r) for r in one.records()] == [repeatable(r) for r in two.records()]
-    print("equal to the study that was left alone" if same else "NOT EQUAL")
-    return same
+                done += 1
+                continue
+        if status:
+            raise RuntimeError(f"the study ended with status {status}")
+        return done
 
 
 def main() -> int:
