@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from distvi.studies.pilot import Estimate
     from distvi.studies.runner import Study
 
-_TABLE_WIDTH = 120
+_COLUMN_WIDTH = 16
 
 app = App(name="study", help="Train many settings, and report what they do to time and error.")
 
@@ -38,10 +38,11 @@ def plan(spec: Path, /, *, parallel: int | None = None) -> None:
 
     study = study_of(spec)
     errors, console = Console(stderr=True), Console()
-    console.width = max(console.width, _TABLE_WIDTH)  # rather wrapped than cut
     with errors.status("trying some of the cells out"):
         estimates = estimate(study.cells, study.file.spec)
-    console.print(_plan_table(estimates))
+    table = _plan_table(estimates)
+    console.width = max(console.width, _COLUMN_WIDTH * len(table.columns))  # wrapped, not cut
+    console.print(table)
     for line in _plan_lines(study, estimates, processes_of(study, parallel)):
         console.print(line, highlight=False, soft_wrap=True)
 
