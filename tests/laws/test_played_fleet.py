@@ -69,8 +69,9 @@ def test_a_known_answer_is_approached(name: str, scheme: Any) -> None:
     with played_engine(known.problem, algorithm, known.start, servers=2) as engine:
         values = engine.advance(100)
         params = engine.state.params
-    assert values[-1] < 1e-2 * values[0]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.1), params, known.answer)
+    # It is reached to the last digits of float32: 6e-8 was measured, from 0.64 away.
+    assert values[-1] < 1e-10 * values[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, known.answer)
 
 
 @pytest.mark.parametrize("play", range(3))
