@@ -33,6 +33,11 @@ class Contender(Protocol):
         """Train for some steps on fresh mini-batches; the seconds until the last is complete."""
         ...
 
+
+@runtime_checkable
+class Trainer(Protocol):
+    """A contender that has a loss, to compare with those of others."""
+
     def loss(self, case: str) -> tuple[float, float]:
         """The negative ELBO and its gradient's norm at given parameters, batch and noise."""
         ...
@@ -66,7 +71,7 @@ def serve(contender: Contender) -> None:
                 answer = contender.prepare(int(batch))
             case ["run", steps, batch]:
                 answer = contender.run(int(steps), int(batch))
-            case ["loss", path]:
+            case ["loss", path] if isinstance(contender, Trainer):
                 answer = contender.loss(path)
             case ["spent", batch]:
                 answer = contender.spent(int(batch)) if isinstance(contender, Accountant) else {}

@@ -56,9 +56,6 @@ class Distvi:
                 pass
         return time.perf_counter() - before
 
-    def loss(self, case: str) -> tuple[float, float]:
-        raise NotImplementedError("predictions have no loss")
-
 
 def first_layer(o: Arrays) -> list[jax.Array]:
     """Its products, which all samples share."""
@@ -131,9 +128,6 @@ class Products:
             results = self._products(self._operands)
         jax.block_until_ready(results)
         return time.perf_counter() - before
-
-    def loss(self, case: str) -> tuple[float, float]:
-        raise NotImplementedError("products have no loss")
 
 
 if __name__ == "__main__":
