@@ -6,10 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from distvi.report.study import words
-from distvi.report.study.drawing import Canvas, Drawing, Plate, legend, look, nothing
+from distvi.report.study.drawing import (
+    Canvas,
+    Drawing,
+    Plate,
+    legend,
+    look,
+    nothing,
+    width_of,
+)
 from distvi.report.study.measures import (
     Metric,
-    by_clock,
+    clocked,
     curve_of,
     main_metric,
     time_label,
@@ -42,11 +50,9 @@ def curve_plate(records: Sequence[Record]) -> Plate:
     metric = main_metric(records)
     drawings: list[Drawing] = []
     captions: list[str] = []
-    groups = by_clock(records)
-    for clock, cells in groups.items():
-        suffix = f"-{clock}" if len(groups) > 1 else ""
+    for clock, cells, suffix, on_clock in clocked(records):
         facets, caption = facets_of(cells, principal(cells))
-        captions.append(f"{f'On the {clock} clock: ' if suffix else ''}{caption}")
+        captions.append(f"{on_clock}{caption}")
         for column in (
             Along("time_s", "time", time_label(clock)),
             Along("examples", "examples", "examples"),
@@ -144,8 +150,11 @@ def draw_curves(
             axes.plot(x, median, **style)
     else:
         nothing(axes, "no cell was done")
-    width = int(canvas.get_figure(root=True).get_figwidth() * 72)  # type: ignore[union-attr]
-    legend(canvas, [(line, line.label + _ended(cells)) for line, cells in lines.items()], width)
+    legend(
+        canvas,
+        [(line, line.label + _ended(cells)) for line, cells in lines.items()],
+        width_of(canvas),
+    )
 
 
 def _ended(cells: Sequence[Record]) -> str:

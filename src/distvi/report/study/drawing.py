@@ -185,6 +185,11 @@ def look(line: Line) -> dict[str, Any]:
     }
 
 
+def width_of(canvas: Canvas) -> int:
+    """Of a figure, or of its part, in points."""
+    return int(canvas.bbox.width / canvas.get_figure(root=True).dpi * 72)  # type: ignore[union-attr]
+
+
 def legend(canvas: Canvas, entries: Sequence[tuple[Line | str, str]], width: int) -> None:
     """Below everything: of each entry its line, or the colour of its area, and its label."""
     if not entries or (len(entries) == 1 and entries[0][1] == "all"):

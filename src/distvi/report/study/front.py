@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from distvi.report.study import words
 from distvi.report.study.drawing import COLOURS, INK, QUIET, Canvas, Drawing, Plate, legend
-from distvi.report.study.measures import Metric, by_clock, main_metric, time_label, time_measure
+from distvi.report.study.measures import Metric, clocked, main_metric, time_label, time_measure
 from distvi.report.study.scales import scale
 from distvi.report.study.slices import axes_of
 from distvi.report.study.statistics import Mean, front_of, mean_of
@@ -64,11 +64,10 @@ def best(records: Sequence[Record], clock: str, metric: Metric) -> list[Standing
 
 def front_plate(records: Sequence[Record]) -> Plate:
     """Time and error of all settings, and the front."""
-    metric, groups = main_metric(records), by_clock(records)
+    metric = main_metric(records)
     drawings: list[Drawing] = []
     captions: list[str] = []
-    for clock, cells in groups.items():
-        suffix = f"-{clock}" if len(groups) > 1 else ""
+    for clock, cells, suffix, _ in clocked(records):
         drawings.append(_drawing(f"front{suffix}", records, cells, clock, metric))
         if len(standings(cells, clock, metric)) > MOST_POINTS:
             captions.append(f"Of the others {MOST_POINTS} are drawn, evenly chosen.")

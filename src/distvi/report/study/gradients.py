@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from distvi.report.study import words
 from distvi.report.study.curves import facets_of
 from distvi.report.study.drawing import COLOURS, INK, QUIET, Canvas, Drawing, Plate, legend, look
-from distvi.report.study.measures import by_clock, idle_measure
+from distvi.report.study.measures import clocked, idle_measure
 from distvi.report.study.points import LOST, points_drawing
 from distvi.report.study.slices import Line, along, principal
 from distvi.report.study.statistics import mean_of
@@ -56,14 +56,12 @@ def idle_plate(records: Sequence[Record]) -> Plate:
     heading, drawings, captions = "Idle time", [], []
     if principal(records) is None or all(r.measured.idle_fraction is None for r in records):
         return Plate("idle", heading, "No cell has measured how long its workers idled.")
-    groups = by_clock(records)
-    for clock, cells in groups.items():
+    for _, cells, suffix, on_clock in clocked(records):
         if (axis := principal(cells)) is None:
             continue
         cut = along(cells, axis)
-        suffix = f"-{clock}" if len(groups) > 1 else ""
         drawings.append(points_drawing(cut, idle_measure(), f"{words.slug(axis)}{suffix}"))
-        captions.append(f"{f'On the {clock} clock: ' if suffix else ''}{cut.words}")
+        captions.append(f"{on_clock}{cut.words}")
     lost = [LOST] if any(r.status != "done" for r in records) else []
     intro = (
         "Of the workers’ time, that in which they did not compute; means with 95 % intervals (t)."
@@ -85,11 +83,9 @@ def _plate(
         return Plate(id, heading, "No cell has counted them.")
     drawings: list[Drawing] = []
     captions: list[str] = []
-    groups = by_clock(records)
-    for clock, cells in groups.items():
-        suffix = f"-{clock}" if len(groups) > 1 else ""
+    for _, cells, suffix, on_clock in clocked(records):
         facets, caption = facets_of(cells, principal(cells))
-        captions.append(f"{f'On the {clock} clock: ' if suffix else ''}{caption}")
+        captions.append(f"{on_clock}{caption}")
         for name, lines in facets.items():
             title = f"{heading.split(',')[0]}, {words.cut(name)}" if name else heading
             height = 110 + rows_height * max(2, len(lines))

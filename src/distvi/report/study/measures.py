@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -159,6 +160,33 @@ def by_clock(records: Sequence[Record]) -> Mapping[str, list[Record]]:
         nearest = max(models.values(), key=lambda r: len(mine & set(r.key)))
         found[nearest.measured.clock].append(record)
     return found
+
+
+class Clocked(NamedTuple):
+    """The cells on one clock, and how the figures of several clocks are told apart.
+
+    Attributes:
+        clock: The clock.
+        cells: On it.
+        suffix: Of identifiers; empty where there is one clock.
+        words: Before a caption; empty likewise.
+    """
+
+    clock: str
+    cells: list[Record]
+    suffix: str
+    words: str
+
+
+def clocked(records: Sequence[Record]) -> list[Clocked]:
+    """The cells on each clock, for figures that must not mix them."""
+    groups = by_clock(records)
+    if len(groups) == 1:
+        return [Clocked(clock, cells, "", "") for clock, cells in groups.items()]
+    return [
+        Clocked(clock, cells, f"-{clock}", f"On the {clock} clock: ")
+        for clock, cells in groups.items()
+    ]
 
 
 def has_clock(record: Record) -> bool:

@@ -16,12 +16,13 @@ from distvi.report.study.drawing import (
     legend,
     look,
     nothing,
+    width_of,
 )
 from distvi.report.study.measures import (
     MNLL,
     Measure,
     Metric,
-    by_clock,
+    clocked,
     main_metric,
     time_measure,
     tuned_measure,
@@ -89,8 +90,7 @@ def draw_points(
         _along_numbers(axes, cut, points, label, ideal)
     else:
         _along_names(axes, cut, points, label)
-    width = int(canvas.bbox.width / canvas.dpi * 72)  # type: ignore[union-attr]
-    legend(canvas, [(line, line.label) for line in cut.cells], width)
+    legend(canvas, [(line, line.label) for line in cut.cells], width_of(canvas))
 
 
 Points = Mapping[Line, Mapping[Value, Point]]
@@ -199,15 +199,13 @@ def _has(records: Sequence[Record], metric: Metric) -> bool:
 def _axis_plate(records: Sequence[Record], axis: str, metrics: Sequence[Metric]) -> Plate:
     drawings: list[Drawing] = []
     captions: list[str] = []
-    groups = by_clock(records)
-    for clock, cells in groups.items():
+    for clock, cells, suffix, on_clock in clocked(records):
         cut = along(cells, axis)
-        if len(cut.values) < 2 and len(groups) > 1:
+        if len(cut.values) < 2 and suffix:
             continue  # under this clock it is not varied
-        suffix = f"-{clock}" if len(groups) > 1 else ""
         measures = [time_measure(clock), *(metric.measure() for metric in metrics)]
         drawings += [points_drawing(cut, m, f"{words.slug(axis)}{suffix}") for m in measures]
-        captions.append(f"{f'On the {clock} clock: ' if suffix else ''}{cut.words}")
+        captions.append(f"{on_clock}{cut.words}")
     if not drawings:  # its values differ in their clocks; errors have none
         cut = along(records, axis)
         drawings = [points_drawing(cut, m.measure(), words.slug(axis)) for m in metrics]

@@ -7,7 +7,7 @@ from distvi.report.study import words
 from distvi.report.study.drawing import Canvas, Drawing, Plate
 from distvi.report.study.measures import (
     Metric,
-    by_clock,
+    clocked,
     examples_per_s,
     main_metric,
     time_label,
@@ -37,18 +37,16 @@ def target_plate(records: Sequence[Record], targets: Sequence[float]) -> Plate:
         return Plate("targets", heading, why)
     drawings: list[Drawing] = []
     captions: list[str] = []
-    groups = by_clock(records)
-    for clock, cells in groups.items():
+    for clock, cells, suffix, on_clock in clocked(records):
         if (axis := principal(cells)) is None:
             continue
         cut = along(cells, axis)
-        suffix = f"-{clock}" if len(groups) > 1 else ""
         for target in targets:
             title = f"Time to {target_text(target, metric)} {metric.title}"
             id = f"target-{words.slug(target_text(target, metric))}{suffix}"
             point = _all_of(_reached_at(target * metric.scale, metric))
             drawings.append(_drawing(id, title, cut, point, time_label(clock)))
-        captions.append(f"{f'On the {clock} clock: ' if suffix else ''}{cut.words}")
+        captions.append(f"{on_clock}{cut.words}")
     caption = (
         "Time of the first test that was as good as the target; means over seeds with 95 % "
         "intervals (t). A cross at the edge: not every seed of that setting reached it, and so no "
@@ -62,9 +60,7 @@ def speedup_plate(records: Sequence[Record], targets: Sequence[float]) -> Plate:
     metric, axes = main_metric(records), axes_of(records)
     drawings: list[Drawing] = []
     captions: list[str] = []
-    groups = by_clock(records)
-    for clock, cells in groups.items():
-        suffix = f"-{clock}" if len(groups) > 1 else ""
+    for _, cells, suffix, on_clock in clocked(records):
         for axis in (name for name in PROCESSES if name in axes):
             cut = along(cells, axis)
             if len(cut.values) < 2:
@@ -76,7 +72,7 @@ def speedup_plate(records: Sequence[Record], targets: Sequence[float]) -> Plate:
                 text = target_text(target, metric)
                 id = f"speedup-{axis}-{words.slug(text)}{suffix}"
                 drawings.append(_speedup(id, f"to {text}", cut, _rate_to(target, metric)))
-            captions.append(f"{f'On the {clock} clock: ' if suffix else ''}{cut.words}")
+            captions.append(f"{on_clock}{cut.words}")
     if not drawings:
         return Plate("speedup", "Speed-up", "The study varies neither workers nor servers.")
     caption = (
