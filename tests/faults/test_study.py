@@ -27,7 +27,9 @@ Wait = Callable[[subprocess.Popen[bytes], Path, int], bool]
 
 def start(spec: Path, folder: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "distvi", "study", "run", str(spec), "--out", str(folder)]
-    return subprocess.Popen([*command, "--parallel", "2"], stderr=subprocess.DEVNULL)
+    log = folder.with_suffix(".log").open("wb")
+    with log:
+        return subprocess.Popen([*command, "--parallel", "2"], stderr=log)
 
 
 def begun(folder: Path) -> Counts:
@@ -80,6 +82,8 @@ def test_an_interrupted_study_goes_on(tmp_path: Path) -> None:
     assert wait_for(process, tmp_path / "study", 1)
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
+    said = (tmp_path / "study.log").read_text()
+    assert said.endswith(f"distvi study run {spec} --out {tmp_path / 'study'}\n")
     assert begun(tmp_path / "study").running == 0
     assert start(spec, tmp_path / "study").wait() == 0
     assert begun(tmp_path / "study") == (0, 0, 8, 0, 0)

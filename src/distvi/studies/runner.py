@@ -43,7 +43,9 @@ class StudyInterrupted(KeyboardInterrupt):
     """The study was stopped by a signal; finished cells stay finished."""
 
     def __init__(self, study: Study, signum: int) -> None:
-        super().__init__(f"interrupted; go on with: distvi study run {study.file.path}")
+        path, folder = study.file.path, study.folder
+        out = "" if folder == path.with_suffix("") else f" --out {folder}"
+        super().__init__(f"interrupted; go on with: distvi study run {path}{out}")
         self.signum = signum
 
 
