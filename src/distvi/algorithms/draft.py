@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import optax
+from jaxtyping import Array
 
-from distvi.algorithms.base import ServerRule, WorkerRule
+from distvi.algorithms.base import Params, ServerRule, WorkerRule
+from distvi.errors import InputError
 
 
 class Draft(NamedTuple):
@@ -18,9 +20,30 @@ class Draft(NamedTuple):
             that the run was asked for, with its learning rates and freezes over as many steps.
         requests_per_update: That a worker answers, in the mean: 1 in lockstep, 1 of n where each
             of n workers makes updates by itself.
+        workers: That the run begins with.
+        divergence: The part of the loss that needs no data, the KL of the posterior from the prior
+            in nats, for each of the parameters it is given; None: the model does not tell it apart.
     """
 
     worker: WorkerRule
     server: ServerRule
     optimizer: Callable[[float], optax.GradientTransformation]
     requests_per_update: float = 1.0
+    workers: int = 1
+    divergence: Callable[[Params], Array] | None = None
+
+    def told_divergence(self, rule: str) -> Callable[[Params], Array]:
+        """The divergence, for a rule that cannot do without.
+
+        Args:
+            rule: Its name.
+
+        Raises:
+            InputError: the model does not tell it.
+        """
+        if self.divergence is None:
+            raise InputError(
+                f"rule '{rule}' needs the KL apart from the rest of the loss: give the model "
+                "divergence(params), or leave the rule out"
+            )
+        return self.divergence

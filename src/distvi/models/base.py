@@ -34,7 +34,8 @@ class Trainable(Protocol):
     """A stochastic ELBO as a pure function of the parameters: what training needs of a model.
 
     A model may also have ``freeze_until(params)``: a pytree like ``params`` of update numbers
-    before which each parameter keeps its initial value.
+    before which each parameter keeps its initial value; and ``divergence(params)``: that part of
+    ``neg_elbo`` which needs no data, the KL in nats, for the rules that treat it apart.
     """
 
     def init(self, key: Array) -> Params:

@@ -90,6 +90,11 @@ class OwnModel:
         return self.own.loss(params, batch, key)
 
     @property
+    def divergence(self) -> Callable[[Params], Array]:
+        """The object's; an `AttributeError` where it does not tell its loss apart."""
+        return self.own.divergence
+
+    @property
     def freeze_until(self) -> Callable[[Params], Any] | None:
         """The object's, if it has any."""
         return getattr(self.own, "freeze_until", None)

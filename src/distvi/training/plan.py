@@ -179,9 +179,19 @@ class Plan:
         # Whoever wrote an optimizer may have told it which tensor is which.
         is_uniform = not (self._has_own_optimizer or freezes(self._freeze_until))
         server = optimize(self.optimizer(), is_uniform=is_uniform)
-        draft = Draft(gradient(loss), server, self.optimizer, self.requests_per_update)
+        draft = Draft(
+            gradient(loss),
+            server,
+            self.optimizer,
+            self.requests_per_update,
+            self.config.engine.workers or 1,
+            self._divergence if hasattr(self.model, "divergence") else None,
+        )
         made = draft_of(self.rules, draft)
         return Algorithm(self.scheme, made.worker, made.server)
+
+    def _divergence(self, params: Any) -> Array:
+        return self._traced_model().divergence(params)
 
     @property
     def _has_own_optimizer(self) -> bool:

@@ -126,7 +126,11 @@ def _batches_per_request(rules: Mapping[str, Settings]) -> int:
     def no_loss(params: Any, x: Array, y: Array, index: Array, key: Array) -> Array:
         raise AssertionError("never traced")
 
-    draft = Draft(gradient(no_loss), optimize(plain), lambda steps: plain)
+    def no_divergence(params: Any) -> Array:
+        raise AssertionError("never traced")
+
+    server = optimize(plain)
+    draft = Draft(gradient(no_loss), server, lambda steps: plain, divergence=no_divergence)
     return draft_of(rules, draft).worker.batches
 
 
