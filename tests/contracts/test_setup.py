@@ -1,5 +1,8 @@
 """What a run is made of: its key, its order of examples, its workers' requests."""
 
+from dataclasses import replace
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +14,7 @@ from distvi.engines.base import read_batches
 from distvi.errors import InputError
 from distvi.numerics.noise import example_noise
 from distvi.runs.parts import run_key
-from distvi.training.prepare import prepare
+from distvi.training.prepare import STALE_ADAM, prepare
 
 
 @pytest.mark.parametrize("preferred", ["threefry2x32", "rbg", "unsafe_rbg"])
@@ -82,3 +85,54 @@ def test_blocks_of_large_data_are_written_to_the_configuration(
     plan = prepare(resolve("digits", settings={"engine": "mesh"}))
     row_bytes = plan.dataset.train.x[:1].nbytes
     assert plan.config.training.shuffle_block == 2**16 // row_bytes
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        ({"scheme": "sync", "workers": 4}, {}),
+        ({"scheme": "async", "workers": 1}, {}),
+        ({"scheme": "async", "workers": 4}, STALE_ADAM),
+        ({"scheme": "async", "workers": 4, "optimizer": "adam"}, {}),
+        (
+            {"scheme": "async", "workers": 4, "optimizer_options": {"b2": 0.9, "eps": 1e-6}},
+            {"b1": 0.0, "b2": 0.9, "eps": 1e-6},
+        ),
+        # The optimizer is the worker's own there, and its gradients are fresh.
+        ({"scheme": "async", "workers": 4, "rules": "local-steps"}, {}),
+    ],
+    ids=str,
+)
+def test_the_optimizer_suits_the_staleness(
+    settings: dict[str, Any], options: dict[str, float]
+) -> None:
+    plan = prepare(resolve("digits", settings={"engine": "simulated", **settings}))
+    training = plan.config.training
+    assert (training.optimizer, training.optimizer_options) == ("adam", options)
+
+
+def test_turned_inputs_are_the_same_for_every_process(seed: int) -> None:
+    """Turned once in this process, or in each batch where they would fill the memory."""
+    settings = {"engine": "mesh", "inputs": "pca", "seed": seed % 1000, "batch_size": 20}
+    plan = prepare(resolve("digits", settings=settings))
+    examples = plan.problem.examples
+    assert examples.x.dtype == np.float32
+    rebuilt = plan.recipe.build(np.asarray(examples.x), examples.y)
+    in_batches = replace(plan)
+    in_batches.__dict__["_conditioned"] = plan.dataset.train, plan.standardization
+    params, key = plan.initial_params(), jax.random.key(seed)
+    expected, others = (
+        answer(rule.work, params, read_batches(problem, 0, 1), key)
+        for rule, problem in (
+            (plan.algorithm.worker, plan.problem),
+            (in_batches.algorithm.worker, in_batches.problem),
+        )
+    )
+    again = answer(rebuilt.worker.work, params, read_batches(rebuilt.problem, 0, 1), key)
+    jax.tree.map(np.testing.assert_array_equal, again, expected)
+    scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * scale), others, expected)
+
+
+def answer(work: Any, params: Any, batches: Any, key: jax.Array) -> Any:
+    return jax.jit(work)(params, (), batches, key).payload

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from distvi.data import Examples, Standardization, Task, load
@@ -99,3 +100,91 @@ def test_another_number_of_columns_is_not_broadcast(seed: int):
 def test_examples_of_different_length():
     with pytest.raises(ValueError, match="2 rows of inputs and 3 of targets"):
         Examples(np.zeros((2, 1), np.float32), np.zeros((3, 1), np.float32))
+
+
+# Inputs that are turned
+
+
+def correlated(seed: int, rows: int = 400) -> Examples:
+    """A table of three columns with units of their own, two of them much alike."""
+    rng = np.random.default_rng(seed)
+    a, b, c = rng.normal(size=(3, rows))
+    x = np.stack([100 * a + 3, a + 0.1 * b, c - 5], axis=1).astype(np.float32)
+    return Examples(x, rng.normal(size=(rows, 1)).astype(np.float32))
+
+
+def images(seed: int, rows: int = 300) -> Examples:
+    rng = np.random.default_rng(seed)
+    faint = rng.integers(0, 40, (rows, 1)) * np.array([1, 2, 3, 4, 5, 0])
+    x = (faint + rng.integers(0, 50, (rows, 6)) * np.array([1, 1, 1, 1, 1, 0])).astype(np.uint8)
+    x[0, 0] = 255
+    return Examples(x, np.arange(rows, dtype=np.int32) % 3)
+
+
+def test_centred_images_keep_one_scale(seed: int):
+    train = images(seed)
+    scale = Standardization.learn(train, Task.CLASSIFICATION, "center")
+    x = scale.standardize_x(train.x)
+    np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-6)
+    plain = Standardization.learn(train, Task.CLASSIFICATION, "unit").standardize_x(train.x)
+    np.testing.assert_allclose(x - x[:1], plain - plain[:1], atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [correlated, images])
+def test_turned_inputs_are_the_principal_components(make, seed: int):
+    train = make(seed)
+    scale = Standardization.learn(train, Task.CLASSIFICATION, "pca")
+    assert scale.x_axes is not None
+    plain = (train.x.astype(np.float64) - scale.x_shift) / scale.x_scale
+    expected = PCA().fit(plain)
+    x = scale.standardize_x(train.x)
+    np.testing.assert_allclose(x.var(axis=0), expected.explained_variance_ * (1 - 1 / len(x)),
+                               rtol=1e-4, atol=1e-6)  # fmt: skip
+    covariance = np.cov(x.T)
+    np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=1e-5)
+    # Nothing is stretched, so that an isotropic kernel sees the same inputs.
+    np.testing.assert_allclose(
+        np.linalg.norm(x[:, None] - x, axis=-1),
+        np.linalg.norm(plain[:, None] - plain, axis=-1),
+        atol=2e-3,  # of a root of a difference of squares near zero
+    )
+    np.testing.assert_allclose(scale.x_axes.T @ scale.x_axes, np.eye(x.shape[1]), atol=1e-5)
+
+
+def test_whitened_inputs_have_one_variance_but_for_the_damping(seed: int):
+    train = correlated(seed)
+    turned = Standardization.learn(train, Task.REGRESSION, "pca").standardize_x(train.x)
+    white = Standardization.learn(train, Task.REGRESSION, "whiten").standardize_x(train.x)
+    variances = turned.var(axis=0)
+    expected = variances / (variances + 0.1 * variances.mean())
+    np.testing.assert_allclose(white.var(axis=0), expected, rtol=1e-4)
+
+
+def test_axes_do_not_depend_on_the_blocks(seed: int, monkeypatch: pytest.MonkeyPatch):
+    train = correlated(seed)
+    whole = Standardization.learn(train, Task.REGRESSION, "pca")
+    monkeypatch.setattr("distvi.data.standardization._ROWS_AT_ONCE", 7)
+    parts = Standardization.learn(train, Task.REGRESSION, "pca")
+    np.testing.assert_allclose(parts.x_axes, whole.x_axes, atol=1e-5)
+
+
+def test_axes_in_json_are_exact(seed: int):
+    scale = Standardization.learn(correlated(seed), Task.REGRESSION, "pca")
+    again = Standardization.from_json(json.loads(json.dumps(scale.to_json())))
+    np.testing.assert_array_equal(again.x_axes, scale.x_axes)
+
+
+@pytest.mark.parametrize("mode", ["pca", "standardize"])
+def test_what_is_done_once_need_not_be_done_in_batches(mode: str, seed: int):
+    train = correlated(seed)
+    scale = Standardization.learn(train, Task.REGRESSION, mode)
+    done, left = scale.applied(train)
+    np.testing.assert_array_equal(left.standardize_x(done.x), done.x)
+    np.testing.assert_allclose(done.x, scale.standardize_x(train.x), atol=1e-6)
+    np.testing.assert_array_equal(left.standardize_y(train.y), scale.standardize_y(train.y))
+
+
+def test_too_many_columns_to_turn():
+    train = Examples(np.zeros((2, 5000), np.uint8), np.array([0, 1], np.int32))
+    with pytest.raises(InputError, match=r"5000 input columns, and 'pca' turns at most 4096"):
+        Standardization.learn(train, Task.CLASSIFICATION, "pca")

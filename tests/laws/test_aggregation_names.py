@@ -22,6 +22,7 @@ from distvi.aggregation import (
     stage_of,
     staleness_aware,
 )
+from distvi.aggregation.liveness import mean_staleness
 from distvi.errors import InputError
 from distvi.protocol import Refusal
 
@@ -97,3 +98,22 @@ def test_a_scheme_of_ones_own_has_a_name() -> None:
             register("sync", mine)
     finally:
         registry._KNOWN.pop("mine", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "workers", "settings", "staleness"),
+    [
+        ("sync", 8, {}, 0),
+        ("backup", 8, {}, 0),
+        ("k-sync", 8, {}, 0),
+        ("async", 1, {}, 0),
+        ("async", 8, {}, 7),  # Dean et al. (2012): workers - 1
+        ("async", 2, {"in_flight": 2}, 3),
+        ("softsync", 8, {"n": 2}, 7 / 4),  # (workers - 1) / gradients of an update
+        ("k-async", 8, {}, 1),
+    ],
+)
+def test_staleness_is_known_before_anything_runs(
+    name: str, workers: int, settings: dict[str, int], staleness: float
+) -> None:
+    assert mean_staleness(scheme_named(name, workers, settings), workers) == staleness

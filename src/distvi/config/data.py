@@ -39,9 +39,10 @@ class DataSettings(Settings):
     split: int | None = Field(
         default=None, ge=0, description="Which list, where that file has several."
     )
-    inputs: Literal["auto", "standardize", "unit", "none"] = Field(
+    inputs: Literal["auto", "center", "standardize", "pca", "whiten", "unit", "none"] = Field(
         default="auto",
-        description="How inputs are scaled; auto: unit for images, standardize for tables.",
+        description="How inputs are put to scale; pca: centred and turned into their principal "
+        "axes; auto: TODO.",
     )
 
     @field_validator("target", mode="before")

@@ -27,8 +27,9 @@ class TrainingSettings(Settings):
     )
     learning_rate: float = Field(default=0.01, gt=0, description="Peak rate.")
     optimizer: str = Field(
-        default="adam",
-        description="Any optimizer of optax, by name; or module:function, called with the rates.",
+        default="auto",
+        description="Any optimizer of optax, by name; auto: adam, without momentum and with a "
+        "shorter memory where gradients are stale; or module:function, called with the rates.",
     )
     optimizer_options: dict[str, int | float | bool | str | None] = Field(
         default={}, description="Further arguments of the optimizer: --optimizer-options.b1 0.8"

@@ -1,7 +1,14 @@
-"""Putting inputs and targets to scale, learnt on the training part and undone in predictions."""
+"""Putting inputs and targets to scale, learnt on the training part; of targets undone afterwards.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+Inputs can be conditioned, too: centred, and turned into their principal axes. To an isotropic
+kernel turned inputs are the same inputs, but not to an optimizer that scales each coordinate by
+itself, such as Adam: it then meets one curvature per coordinate instead of the sum of all. Why
+stale gradients need that is told in docs/asynchrony.md.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +17,19 @@ from jaxtyping import Float32
 from distvi.data.dataset import Examples, Task
 from distvi.errors import InputError, nearest
 
-INPUTS_MODES = ("standardize", "unit", "none")
+INPUTS_MODES = ("center", "standardize", "pca", "whiten", "unit", "none")
+"""Ways to put inputs to scale, see `Standardization.learn`."""
+
+MOST_TURNED = 4096
+"""Input columns that can be turned: the axes of more would fill hundreds of MB of each run."""
+
+_DAMPING = 0.1  # of a whitened direction's variance, as a share of the mean variance
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Standardization:
-    """``(value - shift) / scale`` for every column.
+    """``(value - shift) / scale`` for every column; inputs may be multiplied by ``x_axes`` then.
 
     Targets of classification and of counts keep their scale: shift 0, scale 1.
     """
@@ -24,6 +38,7 @@ class Standardization:
     x_scale: Float32[np.ndarray, " inputs"]
     y_shift: Float32[np.ndarray, " outputs"]
     y_scale: Float32[np.ndarray, " outputs"]
+    x_axes: Float32[np.ndarray, "inputs inputs"] | None = None
 
     @classmethod
     def learn(
@@ -36,29 +51,53 @@ class Standardization:
             task: Targets are standardized in regression only.
             inputs_mode: ``standardize``: zero mean and unit variance in each column (a constant
                 column keeps scale 1); ``unit``: divided by the largest absolute value anywhere,
-                which takes images to [0, 1]; ``none``: as they are.
+                which takes images to [0, 1]; ``center``: that with zero mean in each column;
+                ``pca``: images as with ``center``, tables as with ``standardize``, and turned into
+                their principal axes, the one of largest variance first; ``whiten``: and divided by
+                the deviation along each axis, damped by a tenth of the mean variance; ``none``: as
+                they are.
 
         Raises:
-            InputError: ``inputs_mode`` is none of these.
+            InputError: ``inputs_mode`` is none of these, or there are too many columns to turn.
         """
-        inputs = train.x.shape[1]
-        if inputs_mode == "standardize":
-            x_shift, x_scale = _mean_and_deviation(train.blocks(), inputs)
-        elif inputs_mode == "unit":
-            x_shift = np.zeros(inputs, np.float32)
-            x_scale = np.full(inputs, _largest(train) or 1.0, np.float32)
-        elif inputs_mode == "none":
-            x_shift, x_scale = np.zeros(inputs, np.float32), np.ones(inputs, np.float32)
-        else:
+        if inputs_mode not in INPUTS_MODES:
             raise InputError(
                 f"unknown way to scale the inputs {inputs_mode!r}"
                 + nearest(inputs_mode, INPUTS_MODES)
             )
+        is_turned = inputs_mode in ("pca", "whiten")
+        if is_turned:
+            _check_turnable(train, inputs_mode)
+        x_shift, x_scale = _shift_and_scale(train, inputs_mode)
         outputs = 1 if train.y.ndim == 1 else train.y.shape[1]
         y_shift, y_scale = np.zeros(outputs, np.float32), np.ones(outputs, np.float32)
         if task is Task.REGRESSION:
             y_shift, y_scale = _mean_and_deviation([train.y], outputs)
-        return cls(x_shift, x_scale, y_shift, y_scale)
+        plain = cls(x_shift, x_scale, y_shift, y_scale)
+        if not is_turned:
+            return plain
+        axes = _principal_axes(plain._standard_blocks(train), inputs_mode == "whiten")
+        return replace(plain, x_axes=axes)
+
+    def _standard_blocks(self, examples: Examples) -> Iterator[np.ndarray]:
+        """Inputs in standard units, some rows at a time."""
+        for block in examples.blocks():
+            for start in range(0, len(block), _ROWS_AT_ONCE):
+                yield self.standardize_x(block[start : start + _ROWS_AT_ONCE])
+
+    def applied(self, examples: Examples) -> "tuple[Examples, Standardization]":
+        """Examples with their inputs in standard units, and what is left to do to them.
+
+        Where a product is a part of it, that is better done once than in every batch.
+        """
+        x = np.empty(examples.x.shape, np.float32)
+        start = 0
+        for block in self._standard_blocks(examples):
+            x[start : start + len(block)] = block
+            start += len(block)
+        zeros, ones = np.zeros_like(self.x_shift), np.ones_like(self.x_scale)
+        left = replace(self, x_shift=zeros, x_scale=ones, x_axes=None)
+        return Examples(x, examples.y), left
 
     def standardize_x(self, x: Any) -> Any:
         """Inputs in standard units, float32; takes numpy and JAX arrays, also inside ``jit``.
@@ -72,7 +111,8 @@ class Standardization:
                 f"{len(self.x_shift)}"
             )
         shift, scale = _as_rows(self.x_shift, x), _as_rows(self.x_scale, x)
-        return (x.astype(np.float32) - shift) / scale
+        x = (x.astype(np.float32) - shift) / scale
+        return x if self.x_axes is None else x @ self.x_axes
 
     def standardize_y(self, y: Any) -> Any:
         """Targets in standard units; class numbers stay what they are."""
@@ -88,20 +128,79 @@ class Standardization:
         """Targets in their original units: means, quantiles and draws, not variances."""
         return y * self.y_scale + self.y_shift
 
-    def to_json(self) -> dict[str, list[float]]:
-        """As a dictionary of lists; exact."""
-        names = ("x_shift", "x_scale", "y_shift", "y_scale")
-        return {name: getattr(self, name).tolist() for name in names}
+    def to_json(self) -> dict[str, Any]:
+        """As a dictionary of lists; the axes as their float32 bytes in base64, row by row. Exact.
+
+        (As a list, those of images of 784 pixels would be 12 MB.)
+        """
+        record: dict[str, Any] = {name: getattr(self, name).tolist() for name in _VECTORS}
+        if self.x_axes is not None:
+            record["x_axes"] = b64encode(self.x_axes.astype("<f4").tobytes()).decode()
+        return record
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Standardization":
         """The inverse of ``to_json``.
 
         Raises:
-            KeyError: an entry is missing.
+            KeyError, ValueError: an entry is missing, or is not what it was.
         """
-        names = ("x_shift", "x_scale", "y_shift", "y_scale")
-        return cls(**{name: np.asarray(record[name], np.float32) for name in names})
+        vectors = {name: np.asarray(record[name], np.float32) for name in _VECTORS}
+        axes = None
+        if "x_axes" in record:
+            inputs = len(vectors["x_shift"])
+            flat = np.frombuffer(b64decode(record["x_axes"]), "<f4")
+            axes = flat.astype(np.float32).reshape(inputs, inputs)
+        return cls(**vectors, x_axes=axes)
+
+
+_VECTORS = ("x_shift", "x_scale", "y_shift", "y_scale")
+
+
+def _check_turnable(train: Examples, inputs_mode: str) -> None:
+    if train.x.shape[1] > MOST_TURNED:
+        raise InputError(
+            f"there are {train.x.shape[1]} input columns, and {inputs_mode!r} turns at most "
+            f"{MOST_TURNED}; use --inputs center or standardize"
+        )
+
+
+def _shift_and_scale(train: Examples, inputs_mode: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of the inputs, before they are turned."""
+    inputs = train.x.shape[1]
+    if inputs_mode == "none":
+        return np.zeros(inputs, np.float32), np.ones(inputs, np.float32)
+    is_one_scale = inputs_mode in ("unit", "center")
+    if inputs_mode in ("pca", "whiten"):  # columns of a table may have any units
+        is_one_scale = train.x.dtype == np.uint8
+    if not is_one_scale:
+        return _mean_and_deviation(train.blocks(), inputs)
+    scale = np.full(inputs, _largest(train) or 1.0, np.float32)
+    if inputs_mode == "unit":
+        return np.zeros(inputs, np.float32), scale
+    return _mean_and_deviation(train.blocks(), inputs)[0], scale
+
+
+def _principal_axes(blocks: Iterator[np.ndarray], is_white: bool) -> np.ndarray:
+    """What centred inputs are multiplied by, of shape (inputs, inputs): an axis per column.
+
+    Args:
+        blocks: The inputs, float32.
+        is_white: Whether each axis is to have the same variance, almost.
+    """
+    count, moments = 0, 0.0
+    for block in blocks:
+        moments = moments + (block.T @ block).astype(np.float64)
+        count += len(block)
+    variances, axes = np.linalg.eigh(moments / count)
+    variances, axes = np.maximum(variances[::-1], 0.0), axes[:, ::-1]
+    # An axis has two directions; this one does not depend on the library that computed it.
+    largest = np.abs(axes).argmax(axis=0)
+    axes = axes * np.sign(axes[largest, np.arange(len(axes))])
+    if is_white:
+        damped = variances + _DAMPING * variances.mean()
+        axes = axes / np.sqrt(np.where(damped > 0, damped, 1.0))
+    return axes.astype(np.float32)
 
 
 def _as_rows(columns: np.ndarray, values: Any) -> np.ndarray:

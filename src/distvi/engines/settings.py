@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from distvi.aggregation.liveness import check_liveness
+from distvi.aggregation.liveness import check_liveness, mean_staleness
 from distvi.protocol import Scheme
 from distvi.system.settings import KindSettings
 
@@ -48,6 +48,10 @@ class EngineSettings(KindSettings):
         """That a worker answers, in the mean."""
         return 1.0
 
+    def mean_staleness(self, scheme: Scheme) -> float:
+        """Of a gradient, in updates, while all workers are equally fast."""
+        return 0.0
+
 
 class ParameterServerSettings(EngineSettings):
     """Of an engine with workers and parameter servers that the protocol drives."""
@@ -84,3 +88,7 @@ class ParameterServerSettings(EngineSettings):
     def requests_per_update(self, scheme: Scheme) -> float:
         """See `EngineSettings.requests_per_update`."""
         return self.contributions_per_update(scheme) / (self.workers or self.default_workers)
+
+    def mean_staleness(self, scheme: Scheme) -> float:
+        """See `EngineSettings.mean_staleness`."""
+        return mean_staleness(scheme, self.workers or self.default_workers)

@@ -76,6 +76,7 @@ def summarize(
         **{name: value for name, value in statistics.items() if name in _OF_SERVERS},
         "test": dict(test),
         "test_samples": test_samples,
+        "warnings": list(counters["warnings"]),
         "versions": {
             "distvi": version("distvi"),
             "python": platform.python_version(),

@@ -39,6 +39,7 @@ from distvi.system.programs import OWN_PROGRAMS, Programs, SharedPrograms, Varyi
 from distvi.system.settings import Settings
 from distvi.training import optimizers
 
+_MOST_TURNED_BYTES = 1 << 30  # of inputs that are turned once, and kept, instead of in each batch
 _COMPILED_FAST = {"xla_backend_optimization_level": 0}  # of a program that runs once
 
 
@@ -170,7 +171,7 @@ class Plan:
         return self.programs.once("algorithm", self._algorithm)
 
     def _algorithm(self) -> Algorithm:
-        standardization, n_data = self.standardization, len(self.dataset.train)
+        (_, standardization), n_data = self._conditioned, len(self.dataset.train)
 
         def loss(params: Any, x: Array, y: Array, index: Array, key: Array) -> Array:
             batch = Batch(*standardization.standardize(x, y), index)
@@ -185,12 +186,26 @@ class Plan:
             self.optimizer,
             self.requests_per_update,
             self.config.engine.workers or 1,
-            self._divergence if hasattr(self.model, "divergence") else None,
+            self.divergence if self.has_divergence else None,
         )
         made = draft_of(self.rules, draft)
         return Algorithm(self.scheme, made.worker, made.server)
 
-    def _divergence(self, params: Any) -> Array:
+    @cached_property
+    def _conditioned(self) -> tuple[Examples, Standardization]:
+        """The training examples as engines have them, and what is left to do to each batch."""
+        train, standardization = self.dataset.train, self.standardization
+        if standardization.x_axes is None or train.x.size * 4 > _MOST_TURNED_BYTES:
+            return train, standardization
+        return self.programs.once("conditioned", lambda: standardization.applied(train))
+
+    @property
+    def has_divergence(self) -> bool:
+        """Whether the model tells its KL apart from the rest of the loss."""
+        return hasattr(self.model, "divergence")
+
+    def divergence(self, params: Any) -> Array:
+        """The KL of the posterior from the prior, in nats."""
         return self._traced_model().divergence(params)
 
     @property
@@ -210,7 +225,7 @@ class Plan:
 
         return Problem(
             shapes=self.shapes,
-            examples=self.dataset.train,
+            examples=self._conditioned[0],
             indices=indices,
             batch_size=self.batch_size,
             key=run_key(self.config),
@@ -227,7 +242,7 @@ class Plan:
         settings = {
             "config": self.config.model_dump(mode="json"),
             "schema": self.dataset.schema.to_json(),
-            "standardization": self.standardization.to_json(),
+            "standardization": self._conditioned[1].to_json(),
             "updates": self.updates,
             "requests_per_update": self.requests_per_update,
         }

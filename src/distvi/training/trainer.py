@@ -31,6 +31,7 @@ from distvi.runs.recording import journal_file, trace_file
 from distvi.runs.summary import summarize
 from distvi.runs.wall_time import WallTime
 from distvi.system.signals import Interruption
+from distvi.training.health import Health
 from distvi.training.plan import Plan
 from distvi.training.prepare import prepare
 from distvi.training.run_tests import tests_of
@@ -45,8 +46,12 @@ _NEW_COUNTERS: dict[str, Any] = {
     "interval_count": 0,
     "engine": {},
     "wall_time_s": {},
+    "warnings": (),
 }
-_ADDED = {"wall_time_s"}  # to the counters, since checkpoints were written that are still read
+_ADDED = {
+    "wall_time_s",
+    "warnings",
+}  # to the counters, since checkpoints were written that are still read
 
 
 class Interrupted(KeyboardInterrupt):
@@ -153,7 +158,7 @@ class Trainer:
         self.before = dict(counters)
         self.rows = {row["update"]: row for row in rows or []}
         self.tests = tests_of(plan, engine)
-        self._schedule = plan.schedule()
+        self._schedule, self._health = plan.schedule(), Health(plan, engine.update)
         self.evaluation: Evaluation | None = None
         self.unsaved: str | None = None  # why the latest checkpoint could not be written
 
@@ -280,6 +285,10 @@ class Trainer:
         rate = float(np.asarray(self._schedule(self.engine.update - 1)))
         self._row().update(neg_elbo=neg_elbo, learning_rate=rate)
         self.progress.reported(self.engine.update, neg_elbo, self.counters["training_time_s"])
+        complaint = self._health.look(self.engine.update, neg_elbo, lambda: self.engine.params)
+        if complaint is not None:
+            self.counters["warnings"] = [*self.counters["warnings"], complaint]
+            self.progress.warned(complaint)
 
     def _is_test_due(self) -> bool:
         every, last = self.plan.config.training.evaluate_every, self.plan.updates

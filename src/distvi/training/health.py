@@ -1,0 +1,136 @@
+"""Whether a run goes wrong, found out while it runs.
+
+A run can lose what it has learnt, or never learn: stale gradients throw the parameters to where
+the posterior is as good as its prior, predictions are those of chance, and gradients lead nowhere.
+Nothing is infinite there, so nothing stops; whoever waits for the end has waited in vain.
+
+The sign is the ELBO's first part, the expected log density of the training examples, beside the log
+density that a constant has: the frequencies of the classes, or the targets' mean and variance.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from distvi.config.run import RunConfig
+from distvi.data import Examples, Task
+from distvi.training.plan import Plan
+
+_LOOKS = 20  # in a run
+_FIRST = 200  # updates before any complaint
+_LOST = 0.5  # of what was gained over the constant
+_GAINED = 0.1  # nats an example; less than that is no gain that could be lost
+_NO_BETTER = 0.02  # nats an example
+_SHARE, _STALE_SHARE = 0.5, 0.1  # of the run, after which it should be better than the constant
+
+
+class Health:
+    """Looks at a run now and then, and complains once.
+
+    Args:
+        plan: Of the run.
+        update: From which it goes on.
+    """
+
+    def __init__(self, plan: Plan, update: int = 0) -> None:
+        self._plan, self._n_train = plan, len(plan.dataset.train)
+        self.staleness = plan.config.engine.mean_staleness(plan.scheme)
+        self._every = max(1, plan.updates // _LOOKS)
+        self._next = update + self._every
+        self._constant: float | None = None
+        self._best, self._bad, self._has_complained = math.inf, 0, False
+
+    def look(self, update: int, neg_elbo: float, params: Callable[[], Any]) -> str | None:
+        """A complaint, if there is one.
+
+        Args:
+            update: Updates made.
+            neg_elbo: Of an example, in the mean over the last updates, in nats.
+            params: Gives the parameters after those.
+        """
+        if self._has_complained or update < self._next:
+            return None
+        self._next = update + self._every
+        loss = neg_elbo - self._divergence(params()) / self._n_train
+        if self._constant is None:
+            self._constant = self._of_a_constant(loss)
+        self._best = min(self._best, loss)
+        gained = self._constant - self._best
+        has_lost = gained > _GAINED and loss > self._best + _LOST * gained
+        self._bad = self._bad + 1 if has_lost else 0
+        share = _STALE_SHARE if self.staleness >= 1 else _SHARE
+        is_late = update >= max(_FIRST, share * self._plan.updates)
+        if self._bad >= 2:  # a single one may be an accident of its batches
+            return self._complaint(update, loss, "has lost most of what it had learnt")
+        if is_late and gained < _NO_BETTER:
+            return self._complaint(update, loss, "has learnt nothing yet")
+        return None
+
+    def _divergence(self, params: Any) -> float:
+        plan = self._plan
+        if not plan.has_divergence:
+            return 0.0
+        return float(plan.programs.jit("divergence", plan.divergence)(params))
+
+    def _of_a_constant(self, first: float) -> float:
+        """In nats an example; of a model that does not tell the KL apart, the first loss seen."""
+        if not self._plan.has_divergence:
+            return first
+        train = self._plan.dataset.train
+        return constant_loss(train, self._plan.dataset.task)
+
+    def _complaint(self, update: int, loss: float, what: str) -> str:
+        self._has_complained = True
+        assert self._constant is not None
+        cures = cures_of(self._plan.config, self.staleness)
+        why = ""
+        if self.staleness >= 1:
+            why = f" Its gradients are about {self.staleness:.3g} updates old."
+        return (
+            f"update {update}: the run {what}: log density {-loss:.3g} for a training example, "
+            f"and {-self._constant:.3g} with a constant prediction.{why} Try {cures}"
+        )
+
+
+def constant_loss(train: Examples, task: Task) -> float:
+    """Negative log density of a training target under the best constant, in nats.
+
+    Args:
+        train: Examples.
+        task: Of classes it is their entropy; of counts that of a Poisson law; of a regression that
+            of a normal law, in standard units, summed over targets.
+
+    Example:
+        >>> round(constant_loss(Examples(np.zeros((2, 1), np.float32), np.arange(2)),
+        ...                     Task.CLASSIFICATION), 4)
+        0.6931
+    """
+    y = train.y
+    if task is Task.CLASSIFICATION:
+        share = np.bincount(y) / len(y)
+        share = share[share > 0]
+        return float(-(share * np.log(share)).sum())
+    if task is Task.COUNT:
+        counts, rows = np.unique(y, return_counts=True)
+        mean = max(float(np.average(counts, weights=rows)), 1e-12)
+        log_factorials = np.array([math.lgamma(count + 1.0) for count in counts])
+        return float(np.average(mean - counts * math.log(mean) + log_factorials, weights=rows))
+    return y.shape[1] * 0.5 * math.log(2 * math.pi * math.e)
+
+
+def cures_of(config: RunConfig, staleness: float) -> str:
+    """What to try, the likeliest first, without what the run has already."""
+    training, cures = config.training, []
+    is_stale = staleness >= 1
+    options: Mapping[str, Any] = training.optimizer_options
+    if is_stale and config.data.inputs not in ("pca", "whiten"):
+        cures.append("--inputs pca")
+    if is_stale and not (training.optimizer == "adam" and options.get("b1") == 0.0):
+        cures.append("--optimizer auto")
+    cures.append(f"a --learning-rate below {training.learning_rate:g}")
+    if not is_stale:
+        return f"{', '.join(cures)}, or more updates"
+    cures.append("fewer --workers")
+    return f"{', '.join(cures)}, or --scheme sync or backup (docs/asynchrony.md tells why)"
