@@ -71,7 +71,9 @@ def prepare(
     if standardization is None:
         mode = dataset.inputs_mode if config.data.inputs == "auto" else config.data.inputs
         standardization = Standardization.learn(dataset.train, dataset.task, mode)
-    gradients = engine.contributions_per_update(scheme) * _batches_per_request(rules)
+    requests = engine.requests_per_update(scheme)
+    batches = _batches_per_request(rules, requests, engine.contributors)
+    gradients = engine.contributions_per_update(scheme) * batches
     training, updates = _resolve_lengths(config.training, len(dataset.train), gradients)
     if training.evaluate_samples is None:
         fewer = min(SAMPLES_DURING, config.model.test_samples)
@@ -84,7 +86,6 @@ def prepare(
         tables["data"] = _resolve_split(tables["data"], dataset)
     config = config.model_copy(update=tables)
     model = model_of(config, dataset.schema, own.model)
-    requests = engine.requests_per_update(scheme)
     plan = Plan(
         config,
         dataset,
@@ -119,7 +120,9 @@ def _scheme(config: RunConfig, own: Own) -> Scheme:
     return scheme_named(algorithm.scheme, engine.workers or 1, options)
 
 
-def _batches_per_request(rules: Mapping[str, Settings]) -> int:
+def _batches_per_request(
+    rules: Mapping[str, Settings], requests_per_update: float, workers: int
+) -> int:
     """How many the rules make a request consume, whatever the model and the optimizer."""
     plain = optax.sgd(1.0)
 
@@ -130,7 +133,14 @@ def _batches_per_request(rules: Mapping[str, Settings]) -> int:
         raise AssertionError("never traced")
 
     server = optimize(plain)
-    draft = Draft(gradient(no_loss), server, lambda steps: plain, divergence=no_divergence)
+    draft = Draft(
+        gradient(no_loss),
+        server,
+        lambda steps: plain,
+        requests_per_update,
+        workers,
+        divergence=no_divergence,
+    )
     return draft_of(rules, draft).worker.batches
 
 
