@@ -39,8 +39,8 @@ Settings = dict[str, Any]
 """Of the problem, for JSON.
 
 ``seed``, ``batch_size``, ``updates``; ``optimizer`` and ``rate``; ``freeze_until``; ``rules``: the
-options of each by its name; ``workers``: how many rules are told of; ``poison``: examples whose ELBO
-is not a number, every so many; ``bad_batch``: a batch whose ELBO is not; ``fault``: see
+options of each by its name; ``workers``: how many rules are told of; ``poison``: examples whose
+ELBO is not a number, every so many; ``bad_batch``: a batch whose ELBO is not; ``fault``: see
 `tests.fault_injection`.
 """
 

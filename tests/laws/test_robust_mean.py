@@ -55,7 +55,7 @@ def mean_of(mean: Any, values: Sequence[Any] | np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("count", range(1, 9))
 def test_the_network_sorts(count: int) -> None:
-    """By the 0-1 principle (Knuth, volume 3, 5.3.4, theorem Z) all rows of zeros and ones will do."""
+    """By the 0-1 principle all rows of zeros and ones will do (Knuth, volume 3, section 5.3.4)."""
     for row in product((0, 1), repeat=count):
         values = list(row)
         for low, high in comparisons(count):
@@ -114,9 +114,7 @@ def test_two_contributions_are_averaged(mean: Any, seed: int) -> None:
 def test_the_order_of_contributions_makes_no_difference(mean: Any, seed: int, count: int) -> None:
     values = drawn(seed, count)
     shuffled = np.random.default_rng(seed).permutation(values)
-    np.testing.assert_allclose(
-        mean_of(mean, shuffled), mean_of(mean, values), rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(mean_of(mean, shuffled), mean_of(mean, values), rtol=1e-5, atol=1e-6)
 
 
 def with_bad(honest: np.ndarray, bad: int, size: float, seed: int) -> np.ndarray:
@@ -237,7 +235,7 @@ def test_servers_make_no_difference(mean: Any, placement: str, seed: int) -> Non
     rule = robust(mean)(ADAM)
     is_clipped = mean not in (median, MEANS["trimmed"])
     if is_clipped and placement == "ranges":
-        with pytest.raises(InputError, match="needs whole tensors .* use placement 'greedy'"):
+        with pytest.raises(InputError, match=r"needs whole tensors .* use placement 'greedy'"):
             shards_of(rule, 3)
         return
     one, several = shards_of(rule, 1), shards_of(rule, 3, placement)
@@ -291,9 +289,7 @@ def made(options: dict[str, Any], workers: int = 4, names: Sequence[str] = ("rob
         ({"mean": "clipped", "radius": 2, "iterations": 1}, clipped(2.0, 1)),
     ],
 )
-def test_the_settings_choose(
-    options: dict[str, Any], mean: Callable[..., Any], seed: int
-) -> None:
+def test_the_settings_choose(options: dict[str, Any], mean: Callable[..., Any], seed: int) -> None:
     each = deliveries_of(seed, 7, 1 / 7)
     jax.tree.map(
         np.testing.assert_array_equal,

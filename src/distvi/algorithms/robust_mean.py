@@ -13,9 +13,9 @@ distance of its contributions from the first v. What comes out is multiplied by 
 contributions' factors: with ``average`` that is 1, and with ``add`` a sum is still a sum. Among
 themselves contributions count the same: a weight would let few outvote many.
 
-Medians and trimmed means work entry by entry, so with any placement of the parameters. Clipping needs
-norms of whole tensors: with several servers that is placement ``greedy`` or ``round-robin``. Gradients
-that are not finite never come here: they are refused as they arrive.
+Medians and trimmed means work entry by entry, so with any placement of the parameters. Clipping
+needs norms of whole tensors: with several servers that is placement ``greedy`` or ``round-robin``.
+Gradients that are not finite never come here: they are refused as they arrive.
 
 References:
     Yin, Chen, Ramchandran, Bartlett (2018), Byzantine-robust distributed learning, definitions 1
