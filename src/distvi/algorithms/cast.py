@@ -20,7 +20,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-from pydantic import Field
 
 from distvi.algorithms.base import Encoded, Part, Wire
 from distvi.algorithms.draft import Draft
@@ -38,9 +37,9 @@ class CastSettings(Settings):
     """Payloads travel in 16 bits, rounded to the nearest."""
 
     wire_dtype: Literal["bfloat16", "float16"] = "bfloat16"
-    """float16 has 3 bits more, bfloat16 the range of float32."""
+    """bfloat16, with 8 significant bits, or float16, with 11 and less range below the largest."""
 
-    feedback: bool = Field(default=False)
+    feedback: bool = False
     """Whether a worker adds what rounding has lost to its next payload."""
 
 
