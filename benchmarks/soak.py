@@ -60,6 +60,7 @@ def options_of(name: str, workers: int) -> dict[str, Any]:
     own: dict[str, dict[str, Any]] = {
         "async": {"in_flight": 1 + workers % 2},
         "backup": {"n": max(1, workers - 1)},
+        "dynamic-backup": {"least": max(1, workers // 2)},
         "backup-gradients": {"n": workers + 1},
         "ssp": {"bound": 2},
         "softsync": {"n": 1},

@@ -44,6 +44,7 @@ LIMITS = Limits(start_s=50.0, worker_timeout_s=5.0, max_restarts=10**6)
 OPTIONS: Mapping[str, dict[str, Any]] = {
     "async": {"in_flight": 2},
     "backup": {"n": 2},
+    "dynamic-backup": {"noise": 1.0},
     "backup-gradients": {"n": 3},
     "ssp": {"bound": 1},
     "softsync": {"n": 1},

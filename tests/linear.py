@@ -39,8 +39,9 @@ Settings = dict[str, Any]
 """Of the problem, for JSON.
 
 ``seed``, ``batch_size``, ``updates``; ``optimizer`` and ``rate``; ``freeze_until``; ``rules``: the
-options of each by its name; ``poison``: examples whose ELBO is not a number, every so many;
-``bad_batch``: a batch whose ELBO is not; ``fault``: see `tests.fault_injection`.
+options of each by its name; ``workers``: how many rules are told of; ``poison``: examples whose
+ELBO is not a number, every so many; ``bad_batch``: a batch whose ELBO is not; ``fault``: see
+`tests.fault_injection`.
 """
 
 
@@ -67,8 +68,8 @@ def examples(seed: int) -> Examples:
     return Examples(x, (x @ rng.normal(size=(3, 2)) + 0.3).astype(np.float32))
 
 
-def build(settings: Settings, x: np.ndarray, y: np.ndarray) -> Built:
-    """See `distvi.engines.base.Recipe`."""
+def draft(settings: Settings) -> Draft:
+    """What the rules of a run begin with."""
 
     def optimizer(steps: float) -> optax.GradientTransformation:
         plain = getattr(optax, settings.get("optimizer", "adam"))(settings.get("rate", 1e-2))
@@ -76,7 +77,13 @@ def build(settings: Settings, x: np.ndarray, y: np.ndarray) -> Built:
         return freeze(plain, jax.tree.map(lambda first: round(steps * first), until))
 
     server = optimize(optimizer(1), is_uniform=not freezes(settings.get("freeze_until")))
-    draft = draft_of(rules_of(settings), Draft(gradient(objective(settings)), server, optimizer))
+    workers = settings.get("workers", 1)
+    return Draft(gradient(objective(settings)), server, optimizer, workers=workers)
+
+
+def build(settings: Settings, x: np.ndarray, y: np.ndarray) -> Built:
+    """See `distvi.engines.base.Recipe`."""
+    rules = draft_of(rules_of(settings), draft(settings))
     problem = Problem(
         shapes=jax.eval_shape(start),
         examples=Examples(x, y),
@@ -86,7 +93,7 @@ def build(settings: Settings, x: np.ndarray, y: np.ndarray) -> Built:
         updates=settings.get("updates", UPDATES),
         recipe=Recipe("tests.linear:build", settings),
     )
-    return Built(problem, draft.worker, draft.server, fault_injection.fault_of(settings))
+    return Built(problem, rules.worker, rules.server, fault_injection.fault_of(settings))
 
 
 def rules_of(settings: Settings) -> dict[str, Any]:
@@ -159,7 +166,7 @@ def simulated(
     start: Start = BEGIN,
 ) -> SimulatedEngine:
     """The simulated engine on this problem."""
-    problem, algorithm = made(settings, scheme)
+    problem, algorithm = made(settings | {"workers": workers}, scheme)
     check_liveness(scheme, workers)
     layout = layout_of(problem.shapes)
     shards = make_shards(layout, place(placement, layout.sizes, servers), algorithm.server)
@@ -193,7 +200,7 @@ def local(
     pin: bool = True,
 ) -> FleetEngine:
     """The local engine on this problem."""
-    problem, algorithm = made(settings, scheme)
+    problem, algorithm = made(settings | {"workers": workers}, scheme)
     lot = check_liveness(scheme, workers)
     topology = Topology(workers, servers, placement, lot, pin=pin, cache=cache)
     rules = Rules(
@@ -212,7 +219,7 @@ def played(
     start: Start = BEGIN,
 ) -> FleetEngine:
     """The fleet without processes on this problem."""
-    problem, algorithm = made(settings, scheme)
+    problem, algorithm = made(settings | {"workers": workers}, scheme)
     return played_engine(
         problem,
         algorithm,

@@ -58,7 +58,7 @@ def test_a_run_twice_gives_the_same_bytes(distvi: Distvi, numbers: Path) -> None
         (("--servers", "100000"), "there are parameters for"),
         (("--servers", "0"), "--servers is '0': input should be greater than 0"),
         (("--placement", "greedy", "--servers", "99"), "or placement 'ranges'"),
-        (("--optimizer", "muon", "--servers", "3"), "whole matrices"),
+        (("--optimizer", "muon", "--servers", "3"), "whole tensors"),
         (("--cluster", "nowhere.toml"), "cannot read cluster nowhere.toml"),
         (("--cluster", "broken.toml"), "'servers.bandwidth_bytes_per_s.0' is 0"),
     ],

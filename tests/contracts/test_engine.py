@@ -29,6 +29,12 @@ RULES: dict[str, dict[str, Any]] = {
     "gradient": {},
     "local steps": {"local-steps": {"steps": 3, "outer_momentum": 0.5}},
     "top-k": {"top-k": {"fraction": 0.3}},
+    "float16": {"cast": {"wire_dtype": "float16"}},
+    "bfloat16 with feedback": {"cast": {"feedback": True}},
+    "int8": {"int8": {"block": 4}},
+    "top-k, int8": {"top-k": {"fraction": 0.3}, "int8": {}},
+    "median": {"robust-mean": {}},
+    "clipped": {"robust-mean": {"mean": "clipped"}},
     "delay compensation": {"delay-compensation": {"strength": 1e-3}},
     "all": {
         "local-steps": {"steps": 2},
@@ -36,7 +42,9 @@ RULES: dict[str, dict[str, Any]] = {
         "delay-compensation": {"strength": 1e-3},
     },
 }
-WITH_MEMORY = ("local steps", "top-k", "all")
+WITH_MEMORY = ("local steps", "top-k", "bfloat16 with feedback", "int8", "top-k, int8", "all")
+OF_SEVERAL = ("median", "clipped")  # they need three workers, and whole tensors on servers
+OF_ANY = tuple(name for name in RULES if name not in OF_SEVERAL)
 
 
 class Kind(NamedTuple):
@@ -58,7 +66,7 @@ class Kind(NamedTuple):
     cuts: tuple[int, ...]
     ends: tuple[type[Exception], str]
     resumed: tuple[str, ...] = ("gradient", *WITH_MEMORY)
-    rules: tuple[str, ...] = tuple(RULES)
+    rules: tuple[str, ...] = OF_ANY
 
 
 HALTED = (Halted, "20 unusable gradients in a row")
@@ -75,12 +83,16 @@ KINDS: dict[str, Kind] = {
     "simulated": Kind(
         partial(linear.simulated, scheme=sync(), workers=3, servers=2), 3, 30, (17,), HALTED
     ),
+    "simulated, whole tensors": Kind(
+        partial(linear.simulated, scheme=sync(), workers=3, servers=2, placement="greedy"),
+        3, 30, (17,), HALTED, resumed=("all", *OF_SEVERAL), rules=("all", *OF_SEVERAL),
+    ),
     "played": Kind(
         partial(linear.played, scheme=sync(), workers=2, servers=2), 2, 12, (5,), HALTED
     ),
     "local": Kind(
         partial(linear.local, scheme=sync(), workers=2, servers=2), 2, 12, (5,), HALTED,
-        resumed=("gradient", "local steps", "top-k"),
+        resumed=("gradient", "local steps", "top-k, int8"),
     ),
 }  # fmt: skip
 """The engines: another one is a line here."""
@@ -119,7 +131,8 @@ def kind(request: pytest.FixtureRequest, cache: Path) -> Kind:
 
 @pytest.fixture
 def settings(seed: int, kind: Kind) -> dict[str, Any]:
-    return {"seed": seed, "batch_size": BATCH, "updates": kind.updates, "rate": 1e-3}
+    told = {"workers": kind.workers, "updates": kind.updates}
+    return {"seed": seed, "batch_size": BATCH, "rate": 1e-3} | told
 
 
 def params_of(engine: Engine) -> dict[str, np.ndarray]:

@@ -98,13 +98,17 @@ def test_every_gradient_is_accounted_for(settings, cache) -> None:
         {"local-steps": {"steps": 3, "outer_rate": 0.7, "outer_momentum": 0.9}},
         {"top-k": {"fraction": 0.3}},
         {"local-steps": {"steps": 2}, "top-k": {"fraction": 0.3}, "delay-compensation": {}},
+        {"cast": {"wire_dtype": "bfloat16"}},
+        {"top-k": {"fraction": 0.5}, "int8": {"block": 4}},
+        {"robust-mean": {"mean": "trimmed"}},
     ],
     ids=" ".join,
 )
 def test_processes_compute_what_simulated_workers_do(settings, cache, rules) -> None:
     own = settings | {"rules": rules, "updates": 20}
-    values, state = trained(linear.local(own, sync(), workers=2, servers=2, cache=cache), 20)
-    theirs, their_state = trained(linear.simulated(own, sync(), workers=2, servers=2), 20)
+    many = {"workers": 3 if "robust-mean" in rules else 2, "servers": 2}
+    values, state = trained(linear.local(own, sync(), **many, cache=cache), 20)
+    theirs, their_state = trained(linear.simulated(own, sync(), **many), 20)
     assert_close(values, theirs, 1e-5)
     assert jax.tree.structure(state) == jax.tree.structure(their_state)
     assert_close(state, their_state, 1e-5)

@@ -13,6 +13,7 @@ from distvi.aggregation import (
     add,
     asynchronous,
     backup_workers,
+    dynamic_backup,
     k_sync,
     ssp,
     sync,
@@ -20,7 +21,7 @@ from distvi.aggregation import (
 from distvi.engines.base import Halted
 from distvi.engines.simulated.settings import CLUSTERS, cluster_of
 from distvi.parameters import PLACEMENTS
-from distvi.protocol import Left
+from distvi.protocol import Left, TicketId
 from tests import linear
 
 UPDATES = linear.UPDATES
@@ -159,6 +160,53 @@ def test_gradients_that_are_not_finite_are_refused(problem) -> None:
     assert engine.statistics["gradients_refused"] > 0
 
 
+@pytest.mark.parametrize("rules", [{}, {"robust-mean": {}}], ids=["mean", "median"])
+@pytest.mark.parametrize("scheme", [sync(), backup_workers(3), dynamic_backup(1, 4.0)])
+def test_a_worker_whose_gradients_are_never_finite_holds_nobody_up(
+    problem, monkeypatch, scheme, rules
+) -> None:
+    engine = simulated(problem(4, rules=rules), scheme, workers=4, nonfinite_limit=80)
+    transport: Any = engine._transport
+    begin = transport._begin
+
+    def broken(key: TicketId) -> Any:
+        found = begin(key)
+        return found._replace(total=np.nan, neg_elbo=np.nan) if key[0] == 2 else found
+
+    monkeypatch.setattr(transport, "_begin", broken)
+    values, state = trained(engine)
+    assert np.isfinite(values).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+    used = engine.statistics["gradients_used"]
+    assert used <= 3 * UPDATES
+    assert used == 3 * UPDATES or "dynamic" in scheme.name
+    assert engine.statistics["gradients_refused"] > 0
+
+
+def test_a_median_s_course_does_not_depend_on_one_bad_worker(problem, monkeypatch) -> None:
+    """It sends huge numbers, which are finite; the mean is lost with the first."""
+
+    def trained_with(rules: dict[str, Any]) -> float:
+        sgd = problem(8, rules=rules, optimizer="sgd", rate=1e-4)
+        engine = simulated(sgd, sync(), workers=5)
+        transport: Any = engine._transport
+        begin = transport._begin
+
+        def bad(key: TicketId) -> Any:
+            found = begin(key)
+            return found._replace(payload=1e6 * found.payload) if key[0] == 2 else found
+
+        monkeypatch.setattr(transport, "_begin", bad)
+        return float(trained(engine)[0][-5:].mean())
+
+    honest, _ = trained(simulated(problem(8, optimizer="sgd", rate=1e-4), sync(), workers=5))
+    for mean in ("median", "trimmed", "clipped"):
+        found = trained_with({"robust-mean": {"mean": mean}})
+        assert found == pytest.approx(float(honest[-5:].mean()), rel=0.1), mean
+    with pytest.raises(Halted, match="unusable gradients in a row"):
+        trained_with({})
+
+
 def test_a_run_in_which_nothing_is_finite_halts_with_a_good_state(problem) -> None:
     engine = simulated(problem(4, poison=1), asynchronous(), workers=3)
     with engine, pytest.raises(Halted, match="20 unusable gradients in a row"):
@@ -177,7 +225,11 @@ def test_a_cluster_without_workers_halts_with_a_good_state(problem) -> None:
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(engine.state.params))
 
 
-@pytest.mark.parametrize("rules", [{"top-k": {"fraction": 0.3}}, {"local-steps": {"steps": 2}}])
+@pytest.mark.parametrize(
+    "rules",
+    [{"top-k": {"fraction": 0.3}}, {"int8": {"block": 4}}, {"local-steps": {"steps": 2}}],
+    ids=" ".join,
+)
 def test_what_a_worker_remembers_is_used_once(problem, rules) -> None:
     """By its next answer, even where the first byte of that is here before the last is complete."""
     narrow = SLOW.servers.model_copy(update={"bandwidth_bytes_per_s": (40.0,)})

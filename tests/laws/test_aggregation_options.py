@@ -111,6 +111,7 @@ def test_engines_run_every_name_as_it_stands(name: str, engine: str, workers: in
         ("backup", 2, "backup(n=1)"),
         ("backup", 100, "backup(n=95)"),
         ("backup-gradients", 8, "backup(n=7, count=gradients)"),
+        ("dynamic-backup", 8, "dynamic-backup(least=1, noise=8)"),
         ("ssp", 8, "ssp(bound=3)"),
         ("softsync", 8, "softsync(n=1)"),
         ("k-sync", 8, "k-sync(k=6)"),

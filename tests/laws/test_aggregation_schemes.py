@@ -15,6 +15,7 @@ from distvi.aggregation import (
     backup_gradients,
     backup_workers,
     drop_stale_async,
+    dynamic_backup,
     k_async,
     k_batch_async,
     k_batch_sync,
@@ -368,3 +369,62 @@ def test_a_rate_of_ones_own(seed: int) -> None:
     scheme = staleness_aware(asynchronous(), rate=lambda tau: 0.5**tau)
     for commit in commits_of(run(scheme, 4, seed)):
         assert commit.contributions[0].rate == 0.5 ** commit.staleness()[0]
+
+
+# As many as are worth waiting for
+
+
+def one_very_slow(draw: random.Random, worker: int) -> float:
+    return draw.uniform(0.99, 1.01) * (10 if worker == 0 else 1)
+
+
+def sizes_of(steps: Iterator[Step]) -> list[int]:
+    return [len(commit.contributions) for commit in commits_of(steps)]
+
+
+def test_dynamic_backup_waits_for_all_who_are_equally_fast(seed: int) -> None:
+    sizes = sizes_of(run(dynamic_backup(1, 8.0), 8, seed, time_of=lambda draw, worker: 1.0))
+    assert set(sizes) == {8}
+
+
+@pytest.mark.parametrize("noise", [0.5, 8.0, 1e6])
+def test_dynamic_backup_leaves_a_slow_worker_behind(noise: float, seed: int) -> None:
+    steps = list(run(dynamic_backup(1, noise), 8, seed, time_of=one_very_slow))
+    commits, sizes = commits_of(iter(steps)), sizes_of(iter(steps))
+    assert sizes[0] == 8  # until it knows
+    assert all(0 not in {p.ticket.worker for p in c.contributions} for c in commits[1:])
+    if noise > 1:
+        assert set(sizes[len(sizes) // 2 :]) == {7}
+    assert {free.reason for step in steps for free in step.freed} == {Reason.STALE}
+    assert set(staleness_of(commits)) == {0}
+
+
+def test_dynamic_backup_takes_a_worker_back_that_has_recovered(seed: int) -> None:
+    now = [0]
+
+    def recovers(draw: random.Random, worker: int) -> float:
+        now[0] += 1
+        return 10.0 if worker == 0 and now[0] < 400 else 1.0
+
+    sizes = sizes_of(run(dynamic_backup(1, 8.0), 8, seed, time_of=recovers, gradients=1600))
+    assert set(sizes[5:40]) == {7}
+    assert set(sizes[-50:]) == {8}
+
+
+def test_dynamic_backup_waits_for_fewer_the_less_noise_there_is(seed: int) -> None:
+    def mean_size(noise: float, least: int = 1) -> float:
+        return mean(sizes_of(run(dynamic_backup(least, noise), 8, seed, gradients=3000))[50:])
+
+    assert mean_size(0.5) < mean_size(8.0) < mean_size(100.0) < 8
+    assert mean_size(0.5, least=5) >= 5
+
+
+def test_dynamic_backup_goes_on_under_faults(seed: int) -> None:
+    scheme = dynamic_backup(2, 5.0, average_by_size)
+    commits = commits_of(run(scheme, 5, seed, faults=FAULTS))
+    assert len(commits) > 50
+    assert set(staleness_of(commits)) == {0}
+    for commit in commits:
+        workers = [part.ticket.worker for part in commit.contributions]
+        assert len(set(workers)) == len(workers)
+        assert sum(part.weight for part in commit.contributions) == pytest.approx(1)

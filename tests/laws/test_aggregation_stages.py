@@ -19,6 +19,7 @@ from distvi.aggregation import (
     one_from_each,
     one_over_tau,
     scale_by_staleness,
+    worth_waiting_for,
 )
 from distvi.errors import InputError
 from distvi.protocol import Contribution, Decision, Lot, Member, Reason, Refusal, Ticket
@@ -35,6 +36,7 @@ class Seen(NamedTuple):
     held: Mapping[int, tuple[Ticket, ...]] = MappingProxyType({})
     slowest: int = 0
     at_newest: int = 0
+    broken: Mapping[int, None] = MappingProxyType({})
 
 
 class Call(NamedTuple):
@@ -51,12 +53,15 @@ def histories(draw: st.DrawFn) -> list[Call]:
     for _ in range(draw(st.integers(0, 25))):
         version += draw(st.integers(0, 2))
         members = draw(st.sets(st.integers(0, 3), min_size=1))
+        broken = dict.fromkeys(draw(st.sets(st.sampled_from(sorted(members)), max_size=2)))
+        times_s = st.none() | st.floats(0, 9)
         lot = []
         for worker in draw(st.lists(st.integers(0, 3), max_size=2)):
             base = draw(st.integers(max(0, version - 4), version))
             lot.append(Contribution(Ticket(worker, 0, sequence, base, draw(st.integers(1, 9)))))
             sequence += 1
-        view = Seen(version, {worker: Member(worker, 0, 0) for worker in members})
+        seen = {w: Member(w, 0, 0, took_s=draw(times_s)) for w in members}
+        view = Seen(version, seen, draw(st.floats(0, 9)), broken=broken)
         calls.append(Call(tuple(lot), view))
     return calls
 
@@ -68,6 +73,7 @@ stages = st.recursive(
         st.just(collect(lambda members: members // 2)),
         st.none().map(one_from_each) | st.integers(1, 4).map(one_from_each),
         st.integers(0, 3).map(drop_stale),
+        st.builds(worth_waiting_for, st.integers(1, 3), st.sampled_from([0.0, 2.0, 1e9])),
     ),
     lambda inner: st.lists(inner, max_size=3).map(lambda several: chain(*several)),
     max_leaves=4,
@@ -145,10 +151,23 @@ def test_drop_stale_passes_nothing_older_than_its_bound(bound: int, calls: list[
 @repeatable
 @given(calls=histories())
 def test_one_from_each_passes_distinct_workers_only(calls: list[Call]) -> None:
-    for passed, refused in outcomes(one_from_each(3), calls):
-        workers = [part.ticket.worker for part in passed]
-        assert len(set(workers)) == len(workers)
-        assert all(refusal.reason == Reason.SECOND for refusal in refused)
+    for stage in (one_from_each(3), worth_waiting_for(1, 2.0)):
+        for passed, refused in outcomes(stage, calls):
+            workers = [part.ticket.worker for part in passed]
+            assert len(set(workers)) == len(workers)
+            assert all(refusal.reason == Reason.SECOND for refusal in refused)
+
+
+@pytest.mark.parametrize("stage", [one_from_each(), one_from_each(4), worth_waiting_for(1, 2.0)])
+def test_nobody_waits_for_a_member_that_is_broken(stage: Stage) -> None:
+    three = lot_of(1, 1, 1)
+    memory, passed, _ = stage.step(stage.init(), three[:2], Seen(broken={3: None}))
+    assert passed == ()
+    assert stage.step(memory, three[2:], Seen(broken={3: None})).passed == three
+    memory, passed, _ = stage.step(memory, three[2:], Seen())
+    assert passed == ()
+    assert stage.step(memory, (), Seen(broken={3: None})).passed == three
+    assert stage.step(stage.init(), (), Seen(broken=dict.fromkeys(range(4)))).passed == ()
 
 
 def lot_of(*sizes: int) -> Lot:
@@ -188,7 +207,15 @@ def test_collect_counts_gradients_and_passes_all_it_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("build", "value"), [(collect, 0), (one_from_each, 0), (one_from_each, -1), (drop_stale, -1)]
+    ("build", "value"),
+    [
+        (collect, 0),
+        (one_from_each, 0),
+        (one_from_each, -1),
+        (drop_stale, -1),
+        (lambda least: worth_waiting_for(least, 2.0), 0),
+        (lambda noise: worth_waiting_for(1, noise), -1.0),
+    ],
 )
 def test_numbers_that_make_no_sense_are_refused(build, value: int) -> None:
     with pytest.raises(InputError, match=f"is {value}; it must be at least"):

@@ -210,7 +210,7 @@ def test_clipping_looks_at_everything_even_while_it_does_not_clip(seed: int) -> 
 
 
 def test_a_cut_matrix_is_refused(seed: int) -> None:
-    with pytest.raises(InputError, match=r"whole matrices .* cuts a; use placement 'greedy'"):
+    with pytest.raises(InputError, match=r"whole tensors .* cuts a; use placement 'greedy'"):
         shards_of(tree_of(seed), optimizers.build("muon", 0.1), "ranges", 3)
 
 

@@ -10,12 +10,18 @@ import pytest
 
 from distvi.aggregation import asynchronous, sync
 from distvi.algorithms.base import Algorithm
+from distvi.algorithms.cast import cast
 from distvi.algorithms.delay_compensation import delay_compensated
 from distvi.algorithms.gradient import gradient, optimize
+from distvi.algorithms.int8 import int8
+from distvi.algorithms.narrow import narrowed, narrowed_with_feedback
+from distvi.algorithms.robust_mean import median, robust
 from distvi.algorithms.top_k import top_k
 from distvi.engines import Engine, Start, TrainState
 from distvi.engines.coordinator.fleet import Role
 from distvi.engines.coordinator.transport import Limits
+from distvi.engines.coordinator.worker import Worker
+from distvi.protocol import BROKEN_AFTER
 from distvi.testing.engine import PlayedEngine, played_engine
 from distvi.testing.fleet import Odds
 from distvi.testing.problems import least_squares
@@ -32,13 +38,15 @@ FEW_KEPT = 3
 ALGORITHMS = {
     "plain": (gradient, optimize),
     "top-k": (lambda loss: top_k(0.5)(gradient(loss)), optimize),
+    "cast": (lambda loss: narrowed("cast", gradient(loss), cast("float16")), optimize),
+    "int8": (lambda loss: narrowed_with_feedback("int8", gradient(loss), int8(2)), optimize),
     "delay-compensated": (gradient, lambda o, **kw: delay_compensated(0.04)(optimize(o, **kw))),
 }
 
 
 def engine(name: str = "plain", scheme: Any = None, **options: Any) -> PlayedEngine:
     """Adam on least squares."""
-    worker, server = ALGORITHMS[name]
+    worker, server = ALGORITHMS.get(name, (gradient, lambda o, **kw: robust(median)(optimize(o))))
     known = least_squares(UPDATES)
     rules = worker(known.loss), server(optax.adam(0.05), is_uniform=True)
     algorithm = Algorithm(scheme or sync(), *rules)
@@ -122,6 +130,26 @@ def test_a_memory_is_lost_with_its_worker() -> None:
         played.fleet.played("worker", 1).is_alive = False
         played.advance(UPDATES)
     assert played.statistics["memories_lost"] == 1
+
+
+def test_a_worker_that_sends_nothing_finite_is_told_of_and_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = Worker.answer
+
+    def broken(self: Worker, *arguments: Any) -> Any:
+        computed = answer(self, *arguments)
+        return computed._replace(is_finite=False) if self._number == 1 else computed
+
+    monkeypatch.setattr(Worker, "answer", broken)
+    played = engine("robust", workers=4, nonfinite_limit=80)
+    state = trained(played)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    shown = played.statistics
+    assert shown["gradients_used"] == 3 * UPDATES
+    assert shown["gradients_refused"] >= BROKEN_AFTER
+    (incident,) = shown["incidents"]
+    assert incident.startswith(f"worker 1 has sent {BROKEN_AFTER} gradients in a row that are not")
 
 
 def test_virtual_time_passes_and_nothing_else_does() -> None:

@@ -28,6 +28,7 @@ from distvi.aggregation import (
     collect,
     drop_stale,
     drop_stale_async,
+    dynamic_backup,
     k_async,
     k_batch_async,
     k_batch_sync,
@@ -65,7 +66,7 @@ from distvi.protocol import (
 
 WORKERS = 5
 STEPS_PER_RUN = 105
-RUNS = 120
+RUNS = 130
 
 SCHEMES = [
     sync(),
@@ -73,6 +74,8 @@ SCHEMES = [
     asynchronous(),
     asynchronous(in_flight=2),
     backup_workers(3),
+    dynamic_backup(1, 2.0),
+    dynamic_backup(2, 100.0),
     backup_gradients(3),
     backup_gradients(8),
     ssp(0),

@@ -16,6 +16,7 @@ from distvi.aggregation import (
     backup_gradients,
     backup_workers,
     drop_stale_async,
+    dynamic_backup,
     k_async,
     k_batch_sync,
     k_sync,
@@ -53,8 +54,8 @@ from distvi.protocol import (
 
 SCHEMES = [
     sync(), sync(add), asynchronous(), asynchronous(in_flight=2), backup_workers(3),
-    backup_gradients(3), ssp(0), ssp(2), softsync(2), k_sync(2), k_batch_sync(2), k_async(2),
-    drop_stale_async(1),
+    dynamic_backup(1, 4.0), backup_gradients(3), ssp(0), ssp(2), softsync(2), k_sync(2),
+    k_batch_sync(2), k_async(2), drop_stale_async(1),
 ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from distvi.protocol import (
 
 SETTINGS = {
     "backup": {"n": 3},
+    "dynamic-backup": {"least": 2, "noise": 1.0},
     "backup-gradients": {"n": 3},
     "ssp": {"bound": 1},
     "softsync": {"n": 2, "rate": "1/tau"},

@@ -56,6 +56,25 @@ def test_staleness_of_softsync_is_n(runs: Runs, n: int) -> None:
     assert staleness["max"] <= 2 * n
 
 
+def test_dynamic_backup_waits_for_all_workers_of_equal_speed(runs: Runs) -> None:
+    run = runs["dynamic, equal"]
+    assert (run.updates, run.gradients, run.gradients_refused) == (300, 8 * 300, 0)
+    assert run.time_s == pytest.approx(runs["backup 8, equal"].time_s)
+
+
+def test_dynamic_backup_is_as_fast_as_the_best_fixed_number(runs: Runs) -> None:
+    """One of eight is ten times slower: the first update waits for it, to know; no other does."""
+    run, fixed = (
+        runs["dynamic, straggler"],
+        {n: runs[f"backup {n}, straggler"] for n in range(1, 9)},
+    )
+    assert run.gradients == 8 + 7 * 299
+    rates = {n: n / (n + 8) * each.updates / each.time_s for n, each in fixed.items()}
+    assert max(rates, key=lambda n: rates[n]) == 7
+    assert run.time_s == pytest.approx(fixed[7].time_s, rel=0.04)
+    assert run.time_s < 0.15 * fixed[8].time_s
+
+
 @pytest.mark.parametrize("servers", [1, 2, 4, 8])
 @pytest.mark.parametrize("placement", ["ranges", "greedy"])
 def test_throughput_is_that_of_the_fullest_interface(

@@ -8,7 +8,15 @@ import json
 import math
 import sys
 
-from distvi.aggregation import Scheme, asynchronous, check_liveness, softsync, sync
+from distvi.aggregation import (
+    Scheme,
+    asynchronous,
+    backup_workers,
+    check_liveness,
+    dynamic_backup,
+    softsync,
+    sync,
+)
 from distvi.engines.simulated.cluster import Cluster
 from distvi.engines.simulated.settings import ClusterSettings, cluster_of
 from distvi.engines.simulated.timing import Timing, time_rules
@@ -64,6 +72,12 @@ def runs() -> dict[str, Timing]:
                 {"kind": "none"}, gradient_s=0.01, servers={"bandwidth_bytes_per_s": BANDWIDTH}
             )
             done[f"{placement} {servers}"] = timing(asynchronous(), narrow, 32, 4000, part_bytes)
+    steady = {"kind": "none"}
+    straggler = cluster(steady, workers=NO_NETWORK | {"speeds": [1.0] * 7 + [0.1]})
+    for name, settings in (("equal", cluster(steady)), ("straggler", straggler)):
+        done[f"dynamic, {name}"] = timing(dynamic_backup(1, 8.0), settings, 8, 8 * 300)
+        for n in range(1, 9):
+            done[f"backup {n}, {name}"] = timing(backup_workers(n), settings, 8, n * 300)
     done["no network"] = timing(asynchronous(), cluster({"kind": "none"}), 16, 3200)
     return done
 

@@ -4,6 +4,7 @@ Aggregation is to gradients what ``optax.chain`` is to updates: small stages, cl
 ``chain``.
 """
 
+from distvi.aggregation.dynamic import worth_waiting_for
 from distvi.aggregation.liveness import check_liveness
 from distvi.aggregation.options import ByWorkers, Option
 from distvi.aggregation.pacing import after_own_update, at_once, bounded_lead, tokens
@@ -21,6 +22,7 @@ from distvi.aggregation.schemes import (
     backup_gradients,
     backup_workers,
     drop_stale_async,
+    dynamic_backup,
     k_async,
     k_batch_async,
     k_batch_sync,
@@ -70,6 +72,7 @@ __all__ = [
     "collect",
     "drop_stale",
     "drop_stale_async",
+    "dynamic_backup",
     "k_async",
     "k_batch_async",
     "k_batch_sync",
@@ -87,4 +90,5 @@ __all__ = [
     "sync",
     "tokens",
     "typed_options",
+    "worth_waiting_for",
 ]

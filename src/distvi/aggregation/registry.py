@@ -12,6 +12,7 @@ from distvi.aggregation.schemes import (
     backup_gradients,
     backup_workers,
     drop_stale_async,
+    dynamic_backup,
     k_async,
     k_batch_async,
     k_batch_sync,
@@ -115,6 +116,24 @@ _KNOWN: dict[str, SchemeEntry] = {
             _COMBINE,
         ),
         'Chen et al. (2016), "Revisiting Distributed Synchronous SGD".',
+    ),
+    "dynamic-backup": SchemeEntry(
+        dynamic_backup,
+        (
+            Option("least", int, "Workers that make an update at least.", default=1, least=1),
+            # With so much noise all workers together make half the progress that is to be made:
+            # more would hardly be worth having, and fewer were too few to begin with.
+            Option(
+                "noise",
+                float,
+                "Noise of a gradient: how many must be averaged for half the progress of an exact "
+                "one. The larger, the more workers are worth waiting for.",
+                ByWorkers("workers", float),
+                least=0,
+            ),
+            _COMBINE,
+        ),
+        'Xu et al. (2020), "Dynamic Backup Workers for Parallel Machine Learning".',
     ),
     "backup-gradients": SchemeEntry(
         backup_gradients,

@@ -19,6 +19,7 @@ late ones at a lower rate, and nobody more than ten gradients ahead:
 from collections.abc import Callable
 from dataclasses import replace
 
+from distvi.aggregation.dynamic import worth_waiting_for
 from distvi.aggregation.pacing import after_own_update, at_once, bounded_lead, tokens
 from distvi.aggregation.stages import (
     average,
@@ -64,6 +65,26 @@ def backup_workers(n: int, combine: Stage = average) -> Scheme:
     """
     stage = chain(drop_stale(0), one_from_each(n), combine)
     return Scheme(f"backup(n={n})", stage, after_own_update(), workers_needed=n)
+
+
+def dynamic_backup(least: int, noise: float, combine: Stage = average) -> Scheme:
+    """As many workers make an update as are worth waiting for; late ones are refused.
+
+    How many it measures and decides anew at every update, see ``dynamic.py``. Workers of equal
+    speed are all awaited; one that is much slower than the rest is a backup worker.
+
+    Args:
+        least: Workers that make an update.
+        noise: Of a gradient, its variance over the squared norm of its mean: the larger, the more
+            it is worth to average many.
+        combine: How the gradients of an update combine.
+
+    References:
+        Xu et al. (2020), "Dynamic Backup Workers for Parallel Machine Learning".
+    """
+    stage = chain(drop_stale(0), worth_waiting_for(least, noise), combine)
+    name = f"dynamic-backup(least={least}, noise={noise:g})"
+    return Scheme(name, stage, after_own_update(), workers_needed=least)
 
 
 def backup_gradients(n: int, combine: Stage = average) -> Scheme:

@@ -74,7 +74,8 @@ def one_from_each(number: int | None = None) -> Stage:
     """Hold one gradient from each worker until enough workers have given theirs.
 
     The barrier opens when ``number`` distinct workers have contributed, or when every member has:
-    when a worker goes, nobody waits for it. A second gradient of the same worker is refused.
+    when a worker goes, or sends nothing but unusable gradients, nobody waits for it. A second
+    gradient of the same worker is refused.
 
     Args:
         number: Distinct workers that make an update, at least 1; all members without it.
@@ -85,26 +86,34 @@ def one_from_each(number: int | None = None) -> Stage:
     if number is not None:
         _at_least("one_from_each: number of workers", number, 1)
 
-    def is_open(contributions: Table[Contribution], view: View) -> bool:
-        if number is not None and len(contributions) >= number:
-            return True
-        # The sets are compared only when the counts allow it, once in an update as a rule.
-        return (
-            len(contributions) >= len(view.members) and contributions.keys() >= view.members.keys()
-        )
-
     def step(memory: Table[Contribution], lot: Lot, view: View) -> Decision:
-        contributions, refused = memory, []
-        for part in lot:
-            if part.ticket.worker in contributions:
-                refused.append(Refusal(part.ticket, Reason.SECOND))
-            else:
-                contributions = contributions.set(part.ticket.worker, part)
-        if contributions and is_open(contributions, view):
-            return Decision(Table(), tuple(contributions.values()), tuple(refused))
-        return Decision(contributions, (), tuple(refused))
+        given, refused = one_more(memory, lot)
+        if given and ((number is not None and len(given) >= number) or all_have_given(given, view)):
+            return Decision(Table(), tuple(given.values()), refused)
+        return Decision(given, (), refused)
 
     return Stage(Table, step)
+
+
+def one_more(
+    given: Table[Contribution], lot: Lot
+) -> tuple[Table[Contribution], tuple[Refusal, ...]]:
+    """What workers have given, each one gradient, with those of a lot; the rest is refused."""
+    refused = []
+    for part in lot:
+        if part.ticket.worker in given:
+            refused.append(Refusal(part.ticket, Reason.SECOND))
+        else:
+            given = given.set(part.ticket.worker, part)
+    return given, tuple(refused)
+
+
+def all_have_given(given: Table[Contribution], view: View) -> bool:
+    """Whether nobody is left to wait for."""
+    # They are gone through only when the counts allow it, once in an update as a rule.
+    return len(given) >= len(view.members) - len(view.broken) and all(
+        worker in given or worker in view.broken for worker in view.members
+    )
 
 
 def drop_stale(bound: int) -> Stage:

@@ -76,10 +76,12 @@ class Wire(NamedTuple):
         encode: A server's part of a payload -> what is sent to that server, of fixed shapes.
         decode: ``(message, like)`` -> the part again, as far as the message has it; ``like`` has
             the part's structure, shapes and dtypes.
+        is_narrow: Whether numbers travel in fewer than 32 bits.
     """
 
     encode: Callable[[Part], Encoded]
     decode: Callable[[Encoded, Part], Part]
+    is_narrow: bool = False
 
 
 def _nothing(params: Params) -> Memory:

@@ -20,7 +20,7 @@ class Draft(NamedTuple):
             that the run was asked for, with its learning rates and freezes over as many steps.
         requests_per_update: That a worker answers, in the mean: 1 in lockstep, 1 of n where each
             of n workers makes updates by itself.
-        workers: That the run begins with.
+        workers: That answer requests, each by itself; as many as the run begins with.
         divergence: The part of the loss that needs no data, the KL of the posterior from the prior
             in nats, for each of the parameters it is given; None: the model does not tell it apart.
     """
@@ -31,6 +31,11 @@ class Draft(NamedTuple):
     requests_per_update: float = 1.0
     workers: int = 1
     divergence: Callable[[Params], Array] | None = None
+
+    @property
+    def contributions_per_update(self) -> int:
+        """That make an update, while all workers are equally fast."""
+        return round(self.requests_per_update * self.workers)
 
     def told_divergence(self, rule: str) -> Callable[[Params], Array]:
         """The divergence, for a rule that cannot do without.

@@ -45,6 +45,9 @@ _HERE = __package__
 RULES: dict[str, Rule] = {
     "local-steps": Rule(f"{_HERE}.local_steps", "LocalStepsSettings"),
     "top-k": Rule(f"{_HERE}.top_k", "TopKSettings"),
+    "cast": Rule(f"{_HERE}.cast", "CastSettings"),
+    "int8": Rule(f"{_HERE}.int8", "Int8Settings"),
+    "robust-mean": Rule(f"{_HERE}.robust_mean", "RobustMeanSettings"),
     "delay-compensation": Rule(f"{_HERE}.delay_compensation", "DelayCompensationSettings"),
 }
 """By name, see `register_rule` for those of one's own."""

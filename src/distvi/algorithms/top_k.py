@@ -5,7 +5,7 @@ server the k entries of its part that are largest in magnitude, and keeps the re
 
     p = g + m;   sent = top_k(p);   m = p - sent
 
-Nothing is lost, only late. (A payload that the scheme refuses has been sent, and is lost as ever.)
+Nothing is lost, only late, see `distvi.algorithms.error_feedback`.
 
 References:
     Stich, Cordonnier, Jaggi (2018), Sparsified SGD with memory, algorithm 1; Candela et al. (2019),
@@ -19,18 +19,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
 from pydantic import Field
 
-from distvi.algorithms.base import (
-    Batches,
-    Encoded,
-    Memory,
-    Params,
-    Part,
-    Payload,
-    Wire,
-    Work,
-    WorkerRule,
-)
+from distvi.algorithms.base import Encoded, Part, Wire, WorkerRule
 from distvi.algorithms.draft import Draft
+from distvi.algorithms.error_feedback import error_feedback
+from distvi.errors import InputError
 from distvi.system.settings import Settings
 
 
@@ -46,9 +38,18 @@ def top_k(fraction: float) -> Callable[[WorkerRule], WorkerRule]:
 
     Args:
         fraction: Share of each server's entries, in (0, 1]; at least one is sent.
+
+    Raises:
+        InputError: when it wraps a rule that says how numbers travel: it chooses among a payload's
+            own.
     """
 
     def wrap(rule: WorkerRule) -> WorkerRule:
+        if rule.wire is not None:
+            raise InputError(
+                "rule 'top-k' chooses which numbers travel, so it comes before rules that say "
+                "how, such as 'cast' and 'int8'; name it first"
+            )
         return error_feedback(rule._replace(wire=sparse(fraction)))
 
     return wrap
@@ -77,31 +78,6 @@ def sparse(fraction: float) -> Wire:
         return tree.unflatten(pieces)
 
     return Wire(encode, decode)
-
-
-def error_feedback(rule: WorkerRule) -> WorkerRule:
-    """Add to each payload what the wire has lost of those before it.
-
-    References:
-        Seide et al. (2014), 1-bit stochastic gradient descent; Stich et al. (2018).
-    """
-
-    def init(params: Params) -> Memory:
-        return rule.init(params), jax.tree.map(jnp.zeros_like, params)
-
-    def work(params: Params, memory: Memory, batches: Batches, key: Array) -> Work:
-        inner, residual = memory
-        payload, inner, neg_elbo = rule.work(params, inner, batches, key)
-        corrected = jax.tree.map(jnp.add, payload, residual)
-        return Work(corrected, (inner, residual), neg_elbo)
-
-    def feedback(memory: Memory, payload: Payload, received: Payload) -> Memory:
-        inner, _ = memory
-        if rule.feedback is not None:
-            inner = rule.feedback(inner, payload, received)
-        return inner, jax.tree.map(jnp.subtract, payload, received)
-
-    return rule._replace(work=work, init=init, feedback=feedback)
 
 
 def wrap(settings: TopKSettings, draft: Draft) -> Draft:

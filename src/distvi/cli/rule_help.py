@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from typing import Any
+from typing import Any, Literal, get_origin
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
@@ -32,7 +32,8 @@ def print_rules() -> None:
 
 def _type(field: Any) -> str:
     """A type and its bounds."""
-    name = getattr(field.annotation, "__name__", str(field.annotation))
+    is_choice = get_origin(field.annotation) is Literal
+    name = "name" if is_choice else getattr(field.annotation, "__name__", str(field.annotation))
     bounds = [
         f" {sign} {getattr(limit, key)}"
         for limit in field.metadata

@@ -36,6 +36,11 @@ class EngineSettings(KindSettings):
         """Options that this engine gives a scheme where the user gives none, by its name."""
         return {}
 
+    @property
+    def contributors(self) -> int:
+        """Workers that answer requests, each by itself."""
+        return 1
+
     def contributions_per_update(self, scheme: Scheme) -> int:
         """While all workers are equally fast.
 
@@ -81,14 +86,19 @@ class ParameterServerSettings(EngineSettings):
         }
         return self.model_copy(update=settled)
 
+    @property
+    def contributors(self) -> int:
+        """See `EngineSettings.contributors`."""
+        return self.workers or self.default_workers
+
     def contributions_per_update(self, scheme: Scheme) -> int:
         """See `EngineSettings.contributions_per_update`."""
-        return check_liveness(scheme, self.workers or self.default_workers)
+        return check_liveness(scheme, self.contributors)
 
     def requests_per_update(self, scheme: Scheme) -> float:
         """See `EngineSettings.requests_per_update`."""
-        return self.contributions_per_update(scheme) / (self.workers or self.default_workers)
+        return self.contributions_per_update(scheme) / self.contributors
 
     def mean_staleness(self, scheme: Scheme) -> float:
         """See `EngineSettings.mean_staleness`."""
-        return mean_staleness(scheme, self.workers or self.default_workers)
+        return mean_staleness(scheme, self.contributors)

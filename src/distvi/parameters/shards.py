@@ -283,7 +283,7 @@ def _check_locality(layout: Layout, placement: Placement, locality: Locality, ca
     servers = len(placement.shards)
     if locality is Locality.GLOBAL and servers > 1:
         raise InputError(
-            f"the optimizer needs all parameters together (its computation has {cause} across "
+            f"the server rule needs all parameters together (its computation has {cause} across "
             f"tensors, or draws noise), but they are on {servers} servers; use 1 server, or an "
             "optimizer that works entry by entry, such as adam"
         )
@@ -291,7 +291,7 @@ def _check_locality(layout: Layout, placement: Placement, locality: Locality, ca
     cut = next((s for s in slices if not _whole(layout.tensors[s.tensor], s)), None)
     if locality is Locality.PER_TENSOR and cut is not None:
         raise InputError(
-            f"the optimizer needs whole matrices (its computation has {cause}), but placement "
+            f"the server rule needs whole tensors (its computation has {cause}), but placement "
             f"'{placement.name}' on {servers} servers cuts {layout.tensors[cut.tensor].name}; "
             "use placement 'greedy' or 'round-robin', or 1 server"
         )

@@ -32,6 +32,7 @@ from distvi.protocol.journal import Entry, read_line, replay, write_line
 from distvi.protocol.lifecycle import LIFE, Cause, Status, life_diagram
 from distvi.protocol.machine import react
 from distvi.protocol.rules import (
+    BROKEN_AFTER,
     Decision,
     Member,
     Pacing,
@@ -47,6 +48,7 @@ from distvi.protocol.table import Table
 from distvi.protocol.tickets import Contribution, Lot, Refusal, Ticket, TicketId
 
 __all__ = [
+    "BROKEN_AFTER",
     "LIFE",
     "Alarm",
     "Cancel",

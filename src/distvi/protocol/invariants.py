@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from distvi.protocol.lifecycle import Status
-from distvi.protocol.rules import Rules
+from distvi.protocol.rules import BROKEN_AFTER, Rules
 from distvi.protocol.state import State
 
 
@@ -37,6 +37,8 @@ def _counts(rules: Rules, state: State) -> Iterator[str]:
 
 
 def _requests(rules: Rules, state: State) -> Iterator[str]:
+    if strangers := state.broken.keys() - state.members.keys():
+        yield f"workers {sorted(strangers)} are noted as broken, and no members"
     for number, record in state.members.items():
         who = f"worker {number}"
         if record.worker != number:
@@ -48,6 +50,10 @@ def _requests(rules: Rules, state: State) -> Iterator[str]:
         sequences = [request.sequence for request in record.requests]
         if sequences != sorted(set(sequences)) or any(s >= record.sequence for s in sequences):
             yield f"{who}: requests {sequences} with {record.sequence} as the next"
+        if (number in state.broken) != (record.unusable_in_a_row >= BROKEN_AFTER):
+            yield f"{who}: {record.unusable_in_a_row} unusable answers in a row, noted as " + (
+                "broken" if number in state.broken else "whole"
+            )
         if any(request.base > state.version for request in record.requests):
             yield f"{who} has parameters that do not exist yet"
 

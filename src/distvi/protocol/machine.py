@@ -107,6 +107,7 @@ def _arrived(txn: Transaction, event: GradientArrived) -> Lot:
         return _discard(txn, record, request, ticket, Reason.NON_FINITE)
     txn.nonfinite_in_a_row = 0
     txn.deliver(record, request)
+    txn.judge(record.worker, 0)
     txn.hold(ticket)
     return (Contribution(ticket),)
 
@@ -123,6 +124,7 @@ def _discard(
 ) -> Lot:
     txn.deliver(record, request)
     txn.discard(ticket, request.base, reason, Cause.NON_FINITE)
+    txn.judge(record.worker, record.unusable_in_a_row + 1)
     txn.nonfinite_in_a_row += 1
     limit = txn.rules.nonfinite_limit
     if limit is not None and txn.nonfinite_in_a_row >= limit:
@@ -202,7 +204,7 @@ def _after_the_end(txn: Transaction, event: Event) -> None:
 
 
 def _update(txn: Transaction, lot: Lot) -> None:
-    if not lot and not txn.membership_changed:
+    if not lot and not txn.others_awaited:
         return
     rules = txn.rules
     decision = rules.scheme.stage.step(txn.memory, lot, txn)

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from distvi.errors import InputError
 from distvi.protocol.tickets import Lot, Refusal, Ticket
 
+BROKEN_AFTER = 20
+"""Unusable answers in a row after which nobody waits for a worker."""
+
 
 class Request(NamedTuple):
     """A gradient that a worker has been sent parameters for.
@@ -39,6 +42,8 @@ class Member(NamedTuple):
             clock of the slowest member, so that nobody waits for what it never did.
         sequence: Number of its next request.
         requests: What it computes, and what it will compute next.
+        took_s: How long its last answer took, from when it became its next task.
+        unusable_in_a_row: Answers since its last usable one.
     """
 
     worker: int
@@ -46,6 +51,8 @@ class Member(NamedTuple):
     clock: int
     sequence: int = 0
     requests: tuple[Request, ...] = ()
+    took_s: float | None = None
+    unusable_in_a_row: int = 0
 
 
 @runtime_checkable
@@ -65,6 +72,14 @@ class View(Protocol):
     @property
     def members(self) -> Mapping[int, Member]:
         """Workers that are here, by number."""
+        ...
+
+    @property
+    def broken(self) -> Mapping[int, None]:
+        """Members whose last ``BROKEN_AFTER`` answers were all unusable: barriers let them be.
+
+        They are asked on, and one usable answer mends them.
+        """
         ...
 
     @property
@@ -97,8 +112,8 @@ class Stage(NamedTuple):
     Attributes:
         init: The memory before the first gradient; memories are immutable values.
         step: ``(memory, lot, view) -> Decision``. It is called with every lot that the stage
-            before it passed, and with an empty one whenever a worker has joined or left, so that
-            a barrier can open. A gradient is passed, refused or held; never dropped.
+            before it passed, and with an empty one whenever a worker has joined, left or broken,
+            so that a barrier can open. A gradient is passed, refused or held; never dropped.
     """
 
     init: Callable[[], Any]

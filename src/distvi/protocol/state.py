@@ -19,6 +19,7 @@ class State(NamedTuple):
         now_s: Time of the last event, seconds; never runs backwards.
         members: Workers that are here, by number.
         waiting: Members with room for another request.
+        broken: Members that have sent nothing usable for long.
         held: Gradients that arrived and are not decided, by worker.
         clocks: How many members stand at each clock.
         slowest: Lowest of those clocks (the last known one while nobody is here).
@@ -38,6 +39,7 @@ class State(NamedTuple):
     now_s: float
     members: Table[Member]
     waiting: Table[None]
+    broken: Table[None]
     held: Table[tuple[Ticket, ...]]
     clocks: Table[int]
     slowest: int
@@ -65,6 +67,7 @@ def initial_state(rules: Rules, *, version: int = 0, examples: int = 0) -> State
         now_s=float("-inf"),
         members=nothing,
         waiting=nothing,
+        broken=nothing,
         held=nothing,
         clocks=nothing,
         slowest=0,

@@ -21,7 +21,7 @@ from distvi.protocol.commands import (
 )
 from distvi.protocol.events import Event, Outcome
 from distvi.protocol.lifecycle import LIFE, Cause, Status
-from distvi.protocol.rules import Member, Request, Rules
+from distvi.protocol.rules import BROKEN_AFTER, Member, Request, Rules
 from distvi.protocol.state import State
 from distvi.protocol.tickets import Contribution, Lot, Refusal, Ticket
 
@@ -44,6 +44,7 @@ class Transaction:
         self.outcome = state.outcome
         self.members = state.members
         self.waiting = state.waiting
+        self.broken = state.broken
         self.held = state.held
         self.clocks = state.clocks
         self.incarnations = state.incarnations
@@ -51,7 +52,8 @@ class Transaction:
         self.commands: list[Command] = []
         self.to_ask: dict[int, None] = {}
         """Workers whose own affairs changed in this event: they are asked again for a start."""
-        self.membership_changed = False
+        self.others_awaited = False
+        """Whether a barrier may wait for others than before the event."""
 
     def freeze(self) -> State:
         """The state after the event."""
@@ -60,6 +62,7 @@ class Transaction:
             now_s=self.now_s,
             members=self.members,
             waiting=self.waiting,
+            broken=self.broken,
             held=self.held,
             clocks=self.clocks,
             slowest=self.slowest,
@@ -93,18 +96,32 @@ class Transaction:
         self.waiting = self.waiting.set(worker, None)
         self._move_clock(None, self.slowest)
         self.to_ask[worker] = None
-        self.membership_changed = True
+        self.others_awaited = True
 
     def remove_member(self, record: Member) -> None:
         """Let a worker go; the gradients it was computing are lost, those it delivered stay."""
         self.members = self.members.without(record.worker)
         self.waiting = self.waiting.without(record.worker)
+        self.broken = self.broken.without(record.worker)
         self.to_ask.pop(record.worker, None)
         for request in record.requests:
             self._move(Status.COMPUTING, Cause.WORKER_GONE)
             self._leave_newest(request.base)
         self._move_clock(record.clock, None)
-        self.membership_changed = True
+        self.others_awaited = True
+
+    def judge(self, worker: int, unusable_in_a_row: int) -> None:
+        """Note how many answers of a member in a row were of no use; none after a usable one."""
+        record = self.members[worker]
+        if record.unusable_in_a_row == unusable_in_a_row:
+            return
+        record = record._replace(unusable_in_a_row=unusable_in_a_row)
+        self.members = self.members.set(worker, record)
+        if unusable_in_a_row == 0:
+            self.broken = self.broken.without(worker)
+        elif unusable_in_a_row == BROKEN_AFTER:
+            self.broken = self.broken.set(worker, None)
+            self.others_awaited = True
 
     def _move_clock(self, before: int | None, after: int | None) -> None:
         if after is not None:
@@ -145,7 +162,8 @@ class Transaction:
         left = tuple(
             other._replace(since_s=self.now_s) for other in record.requests if other is not request
         )
-        record = record._replace(clock=record.clock + 1, requests=left)
+        took_s = self.now_s - request.since_s
+        record = record._replace(clock=record.clock + 1, requests=left, took_s=took_s)
         self.members = self.members.set(record.worker, record)
         self._move_clock(record.clock - 1, record.clock)
         self._has_room(record.worker)

@@ -185,7 +185,7 @@ class Plan:
             server,
             self.optimizer,
             self.requests_per_update,
-            self.config.engine.workers or 1,
+            self.config.engine.contributors,
             self.divergence if self.has_divergence else None,
         )
         made = draft_of(self.rules, draft)

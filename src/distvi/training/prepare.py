@@ -75,10 +75,12 @@ def prepare(
             inputs = config.data.model_copy(update={"inputs": dataset.inputs_mode})
             config = config.model_copy(update={"data": inputs})
         standardization = Standardization.learn(dataset.train, dataset.task, config.data.inputs)
-    gradients = engine.contributions_per_update(scheme) * _batches_per_request(rules)
+    requests = engine.requests_per_update(scheme)
+    batches = _batches_per_request(rules, requests, engine.contributors)
+    gradients = engine.contributions_per_update(scheme) * batches
     training, updates = _resolve_lengths(config.training, len(dataset.train), gradients)
     if training.optimizer == AUTO:
-        is_stale = _batches_per_request(rules) == 1 and engine.mean_staleness(scheme) >= 1
+        is_stale = batches == 1 and engine.mean_staleness(scheme) >= 1
         training = _resolve_optimizer(training, is_stale=is_stale)
     if training.evaluate_samples is None:
         fewer = min(SAMPLES_DURING, config.model.test_samples)
@@ -91,7 +93,6 @@ def prepare(
         tables["data"] = _resolve_split(tables["data"], dataset)
     config = config.model_copy(update=tables)
     model = model_of(config, dataset.schema, own.model)
-    requests = engine.requests_per_update(scheme)
     plan = Plan(
         config,
         dataset,
@@ -137,7 +138,9 @@ def _resolve_optimizer(training: TrainingSettings, *, is_stale: bool) -> Trainin
     return training.model_copy(update={"optimizer": "adam", "optimizer_options": options})
 
 
-def _batches_per_request(rules: Mapping[str, Settings]) -> int:
+def _batches_per_request(
+    rules: Mapping[str, Settings], requests_per_update: float, workers: int
+) -> int:
     """How many the rules make a request consume, whatever the model and the optimizer."""
     plain = optax.sgd(1.0)
 
@@ -148,7 +151,14 @@ def _batches_per_request(rules: Mapping[str, Settings]) -> int:
         raise AssertionError("never traced")
 
     server = optimize(plain)
-    draft = Draft(gradient(no_loss), server, lambda steps: plain, divergence=no_divergence)
+    draft = Draft(
+        gradient(no_loss),
+        server,
+        lambda steps: plain,
+        requests_per_update,
+        workers,
+        divergence=no_divergence,
+    )
     return draft_of(rules, draft).worker.batches
 
 

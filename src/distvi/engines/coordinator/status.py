@@ -1,6 +1,6 @@
 """What every process is doing: for the live view, the timeline and the summary."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +10,7 @@ from distvi.engines.coordinator.requests import RequestSlots
 from distvi.engines.statistics import Traffic
 from distvi.engines.status import EngineStatus, ServerStatus, WorkerStatus
 from distvi.engines.trace import Span
-from distvi.protocol import Dismiss
+from distvi.protocol import BROKEN_AFTER, Dismiss
 
 _RECENT_SPANS = 4096
 
@@ -39,6 +39,7 @@ class StatusTracker:
     compile_time_s: float = 0.0
     pushes: int = 0
     pulls: int = 0
+    _unusable: Counter[int] = field(default_factory=Counter)
 
     def keep_all(self) -> None:
         """Keep every span from now on."""
@@ -70,6 +71,8 @@ class StatusTracker:
         """A process was started."""
         now = self._of(process)
         now.state, now.process, now.replaced = "starting", process.pid, process.start
+        if process.role == "worker":
+            self._unusable[process.number] = 0
 
     def ready(self, process: Process, message: Ready) -> None:
         """It is ready."""
@@ -108,6 +111,7 @@ class StatusTracker:
 
     def computed(self, worker: int, request: RequestSlots, message: Computed, newest: int) -> None:
         """A worker has delivered a payload."""
+        self._judge(worker, message)
         now = self.workers[worker]
         now.gradients += 1
         self.pushes += 1
@@ -130,6 +134,15 @@ class StatusTracker:
                 if start_s < end_s
             ]
         )
+
+    def _judge(self, worker: int, message: Computed) -> None:
+        """Tell once of a worker that keeps sending what cannot be used."""
+        self._unusable[worker] = 0 if message.is_finite else self._unusable[worker] + 1
+        if self._unusable[worker] == BROKEN_AFTER:
+            self._incident(
+                f"worker {worker} has sent {BROKEN_AFTER} gradients in a row that are not finite; "
+                "no update waits for it until it sends one that is"
+            )
 
     def applied(self, server: int, message: Applied) -> None:
         """A server has made an update."""
