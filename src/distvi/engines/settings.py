@@ -48,6 +48,11 @@ class EngineSettings(KindSettings):
         """That a worker answers, in the mean."""
         return 1.0
 
+    @property
+    def contributors(self) -> int:
+        """How many answer requests, each with a memory of its own."""
+        return 1
+
 
 class ParameterServerSettings(EngineSettings):
     """Of an engine with workers and parameter servers that the protocol drives."""
@@ -79,8 +84,13 @@ class ParameterServerSettings(EngineSettings):
 
     def contributions_per_update(self, scheme: Scheme) -> int:
         """See `EngineSettings.contributions_per_update`."""
-        return check_liveness(scheme, self.workers or self.default_workers)
+        return check_liveness(scheme, self.contributors)
 
     def requests_per_update(self, scheme: Scheme) -> float:
         """See `EngineSettings.requests_per_update`."""
-        return self.contributions_per_update(scheme) / (self.workers or self.default_workers)
+        return self.contributions_per_update(scheme) / self.contributors
+
+    @property
+    def contributors(self) -> int:
+        """See `EngineSettings.contributors`."""
+        return self.workers or self.default_workers

@@ -184,7 +184,7 @@ class Plan:
             server,
             self.optimizer,
             self.requests_per_update,
-            self.config.engine.workers or 1,
+            self.config.engine.contributors,
             self._divergence if hasattr(self.model, "divergence") else None,
         )
         made = draft_of(self.rules, draft)
