@@ -39,8 +39,9 @@ Settings = dict[str, Any]
 """Of the problem, for JSON.
 
 ``seed``, ``batch_size``, ``updates``; ``optimizer`` and ``rate``; ``freeze_until``; ``rules``: the
-options of each by its name; ``poison``: examples whose ELBO is not a number, every so many;
-``bad_batch``: a batch whose ELBO is not; ``fault``: see `tests.fault_injection`.
+options of each by its name; ``workers`` and ``requests``: what rules are told, see `made`;
+``poison``: examples whose ELBO is not a number, every so many; ``bad_batch``: a batch whose ELBO is
+not; ``fault``: see `tests.fault_injection`.
 """
 
 
@@ -76,7 +77,9 @@ def build(settings: Settings, x: np.ndarray, y: np.ndarray) -> Built:
         return freeze(plain, jax.tree.map(lambda first: round(steps * first), until))
 
     server = optimize(optimizer(1), is_uniform=not freezes(settings.get("freeze_until")))
-    draft = draft_of(rules_of(settings), Draft(gradient(objective(settings)), server, optimizer))
+    requests, workers = settings.get("requests", 1.0), settings.get("workers", 1)
+    draft = Draft(gradient(objective(settings)), server, optimizer, requests, workers)
+    draft = draft_of(rules_of(settings), draft)
     problem = Problem(
         shapes=jax.eval_shape(start),
         examples=Examples(x, y),
@@ -116,10 +119,11 @@ def objective(settings: Settings) -> Any:
     return poisoned
 
 
-def made(settings: Settings, scheme: Scheme) -> tuple[Problem, Algorithm]:
+def made(settings: Settings, scheme: Scheme, workers: int = 1) -> tuple[Problem, Algorithm]:
     """The problem in this process, and the algorithm."""
     rows = examples(settings["seed"])
-    built = build(settings, rows.x, rows.y)
+    requests = check_liveness(scheme, workers) / workers
+    built = build(settings | {"workers": workers, "requests": requests}, rows.x, rows.y)
     return built.problem, Algorithm(scheme, built.worker, built.server)
 
 
@@ -159,7 +163,7 @@ def simulated(
     start: Start = BEGIN,
 ) -> SimulatedEngine:
     """The simulated engine on this problem."""
-    problem, algorithm = made(settings, scheme)
+    problem, algorithm = made(settings, scheme, workers)
     check_liveness(scheme, workers)
     layout = layout_of(problem.shapes)
     shards = make_shards(layout, place(placement, layout.sizes, servers), algorithm.server)
@@ -193,7 +197,7 @@ def local(
     pin: bool = True,
 ) -> FleetEngine:
     """The local engine on this problem."""
-    problem, algorithm = made(settings, scheme)
+    problem, algorithm = made(settings, scheme, workers)
     lot = check_liveness(scheme, workers)
     topology = Topology(workers, servers, placement, lot, pin=pin, cache=cache)
     rules = Rules(
@@ -212,7 +216,7 @@ def played(
     start: Start = BEGIN,
 ) -> FleetEngine:
     """The fleet without processes on this problem."""
-    problem, algorithm = made(settings, scheme)
+    problem, algorithm = made(settings, scheme, workers)
     return played_engine(
         problem,
         algorithm,

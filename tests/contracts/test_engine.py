@@ -27,7 +27,8 @@ LAST = 2 * UPDATES_PER_BLOCK + 7
 
 RULES: dict[str, dict[str, Any]] = {
     "gradient": {},
-    "local steps": {"local-steps": {"steps": 3, "outer_momentum": 0.5}},
+    "local steps": {"local-steps": {"steps": 3}},
+    "diloco": {"diloco": {"steps": 3}},
     "top-k": {"top-k": {"fraction": 0.3}},
     "delay compensation": {"delay-compensation": {"strength": 1e-3}},
     "all": {
@@ -36,7 +37,7 @@ RULES: dict[str, dict[str, Any]] = {
         "delay-compensation": {"strength": 1e-3},
     },
 }
-WITH_MEMORY = ("local steps", "top-k", "all")
+WITH_MEMORY = ("local steps", "diloco", "top-k", "all")
 
 
 class Kind(NamedTuple):
@@ -80,7 +81,7 @@ KINDS: dict[str, Kind] = {
     ),
     "local": Kind(
         partial(linear.local, scheme=sync(), workers=2, servers=2), 2, 12, (5,), HALTED,
-        resumed=("gradient", "local steps", "top-k"),
+        resumed=("gradient", "diloco", "top-k"),
     ),
 }  # fmt: skip
 """The engines: another one is a line here."""

@@ -95,7 +95,7 @@ def test_every_gradient_is_accounted_for(settings, cache) -> None:
 @pytest.mark.parametrize(
     "rules",
     [
-        {"local-steps": {"steps": 3, "outer_rate": 0.7, "outer_momentum": 0.9}},
+        {"diloco": {"steps": 3}},
         {"top-k": {"fraction": 0.3}},
         {"local-steps": {"steps": 2}, "top-k": {"fraction": 0.3}, "delay-compensation": {}},
     ],

@@ -44,6 +44,7 @@ class Rule(NamedTuple):
 _HERE = __package__
 RULES: dict[str, Rule] = {
     "local-steps": Rule(f"{_HERE}.local_steps", "LocalStepsSettings"),
+    "diloco": Rule(f"{_HERE}.diloco", "DiLoCoSettings"),
     "top-k": Rule(f"{_HERE}.top_k", "TopKSettings"),
     "delay-compensation": Rule(f"{_HERE}.delay_compensation", "DelayCompensationSettings"),
 }
