@@ -29,6 +29,7 @@ RULES: dict[str, dict[str, Any]] = {
     "gradient": {},
     "local steps": {"local-steps": {"steps": 3}},
     "diloco": {"diloco": {"steps": 3}},
+    "easgd": {"easgd": {"steps": 2}},
     "top-k": {"top-k": {"fraction": 0.3}},
     "delay compensation": {"delay-compensation": {"strength": 1e-3}},
     "all": {
@@ -37,7 +38,7 @@ RULES: dict[str, dict[str, Any]] = {
         "delay-compensation": {"strength": 1e-3},
     },
 }
-WITH_MEMORY = ("local steps", "diloco", "top-k", "all")
+WITH_MEMORY = ("local steps", "diloco", "easgd", "top-k", "all")
 
 
 class Kind(NamedTuple):
@@ -81,7 +82,7 @@ KINDS: dict[str, Kind] = {
     ),
     "local": Kind(
         partial(linear.local, scheme=sync(), workers=2, servers=2), 2, 12, (5,), HALTED,
-        resumed=("gradient", "diloco", "top-k"),
+        resumed=("gradient", "diloco", "easgd", "top-k"),
     ),
 }  # fmt: skip
 """The engines: another one is a line here."""

@@ -96,6 +96,7 @@ def test_every_gradient_is_accounted_for(settings, cache) -> None:
     "rules",
     [
         {"diloco": {"steps": 3}},
+        {"easgd": {"steps": 3}},
         {"top-k": {"fraction": 0.3}},
         {"local-steps": {"steps": 2}, "top-k": {"fraction": 0.3}, "delay-compensation": {}},
     ],

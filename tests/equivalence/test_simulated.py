@@ -190,7 +190,7 @@ def test_one_local_step_of_plain_descent_is_a_gradient(problem, scheme) -> None:
     assert_close(one.params, other.params, 1e-4)
 
 
-LOCAL = [{"local-steps": {"steps": 2}}, {"diloco": {"steps": 2}}]
+LOCAL = [{"local-steps": {"steps": 2}}, {"diloco": {"steps": 2}}, {"easgd": {"steps": 2}}]
 
 
 @pytest.mark.parametrize("rules", LOCAL, ids=" ".join)
@@ -211,7 +211,9 @@ def test_asynchronous_workers_with_local_steps_learn(problem, seed, rules) -> No
     assert np.square(error).mean() < np.square(rows.y).mean() / 10
 
 
-@pytest.mark.parametrize("rules", [{"top-k": {"fraction": 0.3}}, {"local-steps": {"steps": 2}}])
+@pytest.mark.parametrize(
+    "rules", [{"top-k": {"fraction": 0.3}}, {"local-steps": {"steps": 2}}, {"easgd": {"steps": 2}}]
+)
 def test_what_a_worker_remembers_is_used_once(problem, rules) -> None:
     """By its next answer, even where the first byte of that is here before the last is complete."""
     narrow = SLOW.servers.model_copy(update={"bandwidth_bytes_per_s": (40.0,)})

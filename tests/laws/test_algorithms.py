@@ -224,7 +224,7 @@ def test_local_steps_come_before_the_wire() -> None:
         local_steps(2, sgd)(top_k(0.5)(gradient(linear.loss)))
 
 
-@pytest.mark.parametrize("name", ["local-steps", "diloco"])
+@pytest.mark.parametrize("name", ["local-steps", "diloco", "easgd"])
 def test_what_is_sent_is_settled_before_how(name: str) -> None:
     sgd = optax.sgd(1e-3)
     draft = Draft(gradient(linear.loss), optimize(sgd), lambda steps: sgd)

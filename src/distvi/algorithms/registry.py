@@ -45,6 +45,7 @@ _HERE = __package__
 RULES: dict[str, Rule] = {
     "local-steps": Rule(f"{_HERE}.local_steps", "LocalStepsSettings"),
     "diloco": Rule(f"{_HERE}.diloco", "DiLoCoSettings"),
+    "easgd": Rule(f"{_HERE}.easgd", "EASGDSettings"),
     "top-k": Rule(f"{_HERE}.top_k", "TopKSettings"),
     "delay-compensation": Rule(f"{_HERE}.delay_compensation", "DelayCompensationSettings"),
 }
