@@ -39,9 +39,9 @@ Settings = dict[str, Any]
 """Of the problem, for JSON.
 
 ``seed``, ``batch_size``, ``updates``; ``optimizer`` and ``rate``; ``freeze_until``; ``rules``: the
-options of each by its name; ``workers``: how many rules are told of; ``poison``: examples whose
-ELBO is not a number, every so many; ``bad_batch``: a batch whose ELBO is not; ``fault``: see
-`tests.fault_injection`.
+options of each by its name; ``workers`` and ``requests``: what rules are told, see `made`;
+``poison``: examples whose ELBO is not a number, every so many; ``bad_batch``: a batch whose ELBO is
+not; ``fault``: see `tests.fault_injection`.
 """
 
 
@@ -77,8 +77,8 @@ def draft(settings: Settings) -> Draft:
         return freeze(plain, jax.tree.map(lambda first: round(steps * first), until))
 
     server = optimize(optimizer(1), is_uniform=not freezes(settings.get("freeze_until")))
-    workers = settings.get("workers", 1)
-    return Draft(gradient(objective(settings)), server, optimizer, workers=workers)
+    requests, workers = settings.get("requests", 1.0), settings.get("workers", 1)
+    return Draft(gradient(objective(settings)), server, optimizer, requests, workers)
 
 
 def build(settings: Settings, x: np.ndarray, y: np.ndarray) -> Built:
@@ -123,10 +123,11 @@ def objective(settings: Settings) -> Any:
     return poisoned
 
 
-def made(settings: Settings, scheme: Scheme) -> tuple[Problem, Algorithm]:
+def made(settings: Settings, scheme: Scheme, workers: int = 1) -> tuple[Problem, Algorithm]:
     """The problem in this process, and the algorithm."""
     rows = examples(settings["seed"])
-    built = build(settings, rows.x, rows.y)
+    requests = check_liveness(scheme, workers) / workers
+    built = build(settings | {"workers": workers, "requests": requests}, rows.x, rows.y)
     return built.problem, Algorithm(scheme, built.worker, built.server)
 
 
@@ -166,7 +167,7 @@ def simulated(
     start: Start = BEGIN,
 ) -> SimulatedEngine:
     """The simulated engine on this problem."""
-    problem, algorithm = made(settings | {"workers": workers}, scheme)
+    problem, algorithm = made(settings, scheme, workers)
     check_liveness(scheme, workers)
     layout = layout_of(problem.shapes)
     shards = make_shards(layout, place(placement, layout.sizes, servers), algorithm.server)
@@ -200,7 +201,7 @@ def local(
     pin: bool = True,
 ) -> FleetEngine:
     """The local engine on this problem."""
-    problem, algorithm = made(settings | {"workers": workers}, scheme)
+    problem, algorithm = made(settings, scheme, workers)
     lot = check_liveness(scheme, workers)
     topology = Topology(workers, servers, placement, lot, pin=pin, cache=cache)
     rules = Rules(
@@ -219,7 +220,7 @@ def played(
     start: Start = BEGIN,
 ) -> FleetEngine:
     """The fleet without processes on this problem."""
-    problem, algorithm = made(settings | {"workers": workers}, scheme)
+    problem, algorithm = made(settings, scheme, workers)
     return played_engine(
         problem,
         algorithm,

@@ -27,7 +27,9 @@ LAST = 2 * UPDATES_PER_BLOCK + 7
 
 RULES: dict[str, dict[str, Any]] = {
     "gradient": {},
-    "local steps": {"local-steps": {"steps": 3, "outer_momentum": 0.5}},
+    "local steps": {"local-steps": {"steps": 3}},
+    "diloco": {"diloco": {"steps": 3}},
+    "easgd": {"easgd": {"steps": 2}},
     "top-k": {"top-k": {"fraction": 0.3}},
     "float16": {"cast": {"wire_dtype": "float16"}},
     "bfloat16 with feedback": {"cast": {"feedback": True}},
@@ -42,7 +44,10 @@ RULES: dict[str, dict[str, Any]] = {
         "delay-compensation": {"strength": 1e-3},
     },
 }
-WITH_MEMORY = ("local steps", "top-k", "bfloat16 with feedback", "int8", "top-k, int8", "all")
+WITH_MEMORY = (
+    *("local steps", "diloco", "easgd", "top-k", "bfloat16 with feedback", "int8"),
+    *("top-k, int8", "all"),
+)
 OF_SEVERAL = ("median", "clipped")  # they need three workers, and whole tensors on servers
 OF_ANY = tuple(name for name in RULES if name not in OF_SEVERAL)
 
@@ -92,7 +97,7 @@ KINDS: dict[str, Kind] = {
     ),
     "local": Kind(
         partial(linear.local, scheme=sync(), workers=2, servers=2), 2, 12, (5,), HALTED,
-        resumed=("gradient", "local steps", "top-k, int8"),
+        resumed=("gradient", "diloco", "easgd", "top-k, int8"),
     ),
 }  # fmt: skip
 """The engines: another one is a line here."""

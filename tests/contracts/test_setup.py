@@ -8,9 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from distvi.aggregation import asynchronous, k_sync, sync
 from distvi.config.resolve import resolve
 from distvi.data import batch_indices, sampling
 from distvi.engines.base import read_batches
+from distvi.engines.local.settings import LocalSettings
+from distvi.engines.mesh.settings import MeshSettings
+from distvi.engines.simulated.settings import SimulatedSettings
 from distvi.errors import InputError
 from distvi.numerics.noise import example_noise
 from distvi.runs.parts import run_key
@@ -41,6 +45,20 @@ def test_asynchronous_processes_have_their_next_request_while_they_compute(
 ) -> None:
     plan = prepare(resolve("digits", settings={"scheme": "async", **settings}))
     assert plan.scheme.pacing.in_flight == in_flight
+
+
+@pytest.mark.parametrize(
+    ("engine", "scheme", "workers", "requests"),
+    [
+        (LocalSettings(workers=4), sync(), 4, 1),
+        (LocalSettings(), asynchronous(), 2, 1 / 2),
+        (SimulatedSettings(workers=4), k_sync(3), 4, 3 / 4),
+        (MeshSettings(workers=4), sync(), 1, 1),  # devices share one batch
+    ],
+)
+def test_what_rules_are_told_of_the_workers(engine, scheme, workers: int, requests: float) -> None:
+    assert engine.contributors == workers
+    assert engine.requests_per_update(scheme) == requests
 
 
 @pytest.mark.parametrize(("given", "block"), [({}, 1), ({"shuffle_block": 7}, 7)])

@@ -95,7 +95,8 @@ def test_every_gradient_is_accounted_for(settings, cache) -> None:
 @pytest.mark.parametrize(
     "rules",
     [
-        {"local-steps": {"steps": 3, "outer_rate": 0.7, "outer_momentum": 0.9}},
+        {"diloco": {"steps": 3}},
+        {"easgd": {"steps": 3}},
         {"top-k": {"fraction": 0.3}},
         {"local-steps": {"steps": 2}, "top-k": {"fraction": 0.3}, "delay-compensation": {}},
         {"cast": {"wire_dtype": "bfloat16"}},
@@ -106,7 +107,7 @@ def test_every_gradient_is_accounted_for(settings, cache) -> None:
 )
 def test_processes_compute_what_simulated_workers_do(settings, cache, rules) -> None:
     own = settings | {"rules": rules, "updates": 20}
-    many = {"workers": 3 if "robust-mean" in rules else 2, "servers": 2}
+    many: dict[str, Any] = {"workers": 3 if "robust-mean" in rules else 2, "servers": 2}
     values, state = trained(linear.local(own, sync(), **many, cache=cache), 20)
     theirs, their_state = trained(linear.simulated(own, sync(), **many), 20)
     assert_close(values, theirs, 1e-5)

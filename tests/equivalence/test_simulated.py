@@ -225,9 +225,48 @@ def test_a_cluster_without_workers_halts_with_a_good_state(problem) -> None:
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(engine.state.params))
 
 
+@pytest.mark.parametrize("scheme", [sync(), asynchronous()], ids=lambda scheme: scheme.name)
+def test_one_local_step_of_plain_descent_is_a_gradient(problem, scheme) -> None:
+    """Where nobody waits the servers' rate is 1 of n, which is plain descent at such a rate."""
+    workers, rate = 3, 1e-3
+    rules = {"local-steps": {"steps": 1}}
+    local = problem(4, optimizer="sgd", rate=rate, rules=rules)
+    plain = problem(4, optimizer="sgd", rate=rate if scheme.is_lockstep else rate / workers)
+    values, one = trained(simulated(local, scheme, workers=workers))
+    expected, other = trained(simulated(plain, scheme, workers=workers))
+    assert_close(values, expected, 1e-4)
+    assert_close(one.params, other.params, 1e-4)
+
+
+LOCAL = [{"local-steps": {"steps": 2}}, {"diloco": {"steps": 2}}, {"easgd": {"steps": 2}}]
+
+
+@pytest.mark.parametrize("rules", LOCAL, ids=" ".join)
+def test_one_worker_is_in_lockstep_with_itself(problem, rules) -> None:
+    own = problem(4, rules=rules)
+    values, one = trained(simulated(own, asynchronous(), workers=1))
+    expected, other = trained(simulated(own, sync(), workers=1))
+    np.testing.assert_array_equal(values, expected)
+    assert_close(one, other, 0)
+
+
+@pytest.mark.parametrize("rules", LOCAL, ids=" ".join)
+def test_asynchronous_workers_with_local_steps_learn(problem, seed, rules) -> None:
+    """The line has no noise, so nothing but the error of the parameters is left."""
+    own, rows = problem(4, rules=rules, optimizer="sgd", rate=1e-3), linear.examples(seed)
+    _, state = trained(simulated(own, asynchronous(), workers=3))
+    error = rows.y - rows.x @ state.params["w"] - state.params["b"]
+    assert np.square(error).mean() < np.square(rows.y).mean() / 10
+
+
 @pytest.mark.parametrize(
     "rules",
-    [{"top-k": {"fraction": 0.3}}, {"int8": {"block": 4}}, {"local-steps": {"steps": 2}}],
+    [
+        {"top-k": {"fraction": 0.3}},
+        {"int8": {"block": 4}},
+        {"local-steps": {"steps": 2}},
+        {"easgd": {"steps": 2}},
+    ],
     ids=" ".join,
 )
 def test_what_a_worker_remembers_is_used_once(problem, rules) -> None:

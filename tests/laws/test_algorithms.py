@@ -24,9 +24,10 @@ from distvi.algorithms.base import (
     whole,
 )
 from distvi.algorithms.delay_compensation import delay_compensated
+from distvi.algorithms.draft import Draft
 from distvi.algorithms.gradient import gradient, optimize
 from distvi.algorithms.local_steps import local_steps
-from distvi.algorithms.registry import RULES, register_rule, settings_of
+from distvi.algorithms.registry import RULES, draft_of, register_rule, settings_of
 from distvi.algorithms.top_k import TopKSettings, sparse, top_k
 from distvi.engines.base import has_memory, read_batches
 from distvi.errors import InputError
@@ -223,6 +224,15 @@ def test_local_steps_come_before_the_wire() -> None:
         local_steps(2, sgd)(top_k(0.5)(gradient(linear.loss)))
 
 
+@pytest.mark.parametrize("name", ["local-steps", "diloco", "easgd"])
+def test_what_is_sent_is_settled_before_how(name: str) -> None:
+    sgd = optax.sgd(1e-3)
+    draft = Draft(gradient(linear.loss), optimize(sgd), lambda steps: sgd)
+    assert draft_of(settings_of([name, "top-k"]), draft).worker.wire is not None
+    with pytest.raises(InputError, match=f"'{name}' .* before .* 'top-k'; name it first"):
+        draft_of(settings_of(["top-k", name]), draft)
+
+
 def test_what_a_worker_remembers() -> None:
     plain = gradient(linear.loss)
     shapes = jax.eval_shape(linear.start)
@@ -340,10 +350,7 @@ def test_options_go_to_the_rules_that_have_them() -> None:
     found = settings_of(["top-k", "local-steps"], {"steps": 3, "fraction": 0.5})
     assert list(found) == ["top-k", "local-steps"]
     assert found["top-k"].model_dump() == {"fraction": 0.5}
-    assert found["local-steps"].model_dump() == {"steps": 3} | {
-        "outer_rate": 1.0,
-        "outer_momentum": 0.0,
-    }
+    assert found["local-steps"].model_dump() == {"steps": 3, "outer_rate": None}
 
 
 class Own(Settings):

@@ -30,7 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "mesh": {"engine": "mesh"},
     "local": {"engine": "local"},
     "mesh with memory": {"engine": "mesh", **RULES},
-    "local with memory": {"engine": "local", **RULES},
+    "local with memory": {"engine": "local", **RULES | {"rules": ["easgd", "top-k"]}},
 }
 
 

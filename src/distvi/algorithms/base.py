@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped, UInt32
 
+from distvi.errors import InputError
 from distvi.protocol import Scheme
 
 Params = PyTree
@@ -105,6 +106,22 @@ class WorkerRule(NamedTuple):
     init: Callable[[Params], Memory] = _nothing
     wire: Wire | None = None
     feedback: Callable[[Memory, Payload, Payload], Memory] | None = None
+
+    def without_wire(self, rule: str) -> "WorkerRule":
+        """Itself, for a rule that changes what is sent: it does not ask how that travels.
+
+        Args:
+            rule: The name of that rule.
+
+        Raises:
+            InputError: it says how its payloads travel.
+        """
+        if self.wire is not None or self.feedback is not None:
+            raise InputError(
+                f"rule '{rule}' changes what is sent, so it comes before rules that say how, "
+                "such as 'top-k'; name it first"
+            )
+        return self
 
 
 class Keep(StrEnum):

@@ -20,7 +20,8 @@ class Draft(NamedTuple):
             that the run was asked for, with its learning rates and freezes over as many steps.
         requests_per_update: That a worker answers, in the mean: 1 in lockstep, 1 of n where each
             of n workers makes updates by itself.
-        workers: That answer requests, each by itself; as many as the run begins with.
+        workers: That answer requests, each with a memory of its own, when the run begins. Devices
+            that share one batch are one worker.
         divergence: The part of the loss that needs no data, the KL of the posterior from the prior
             in nats, for each of the parameters it is given; None: the model does not tell it apart.
     """

@@ -1,15 +1,21 @@
 """Local steps: a worker optimizes by itself for a while, and contributes how far it got.
 
-A request consumes H batches. The worker starts on the parameters that it was sent, makes H steps
-with an optimizer of its own, and its payload is the distance that it went, ``start - end``: what a
-server's optimizer may take for a gradient. With ``sgd(1)`` on the servers and the mean over the
-workers this is local SGD (federated averaging); with Nesterov momentum there it is DiLoCo. The
-workers' optimizer states stay with the workers.
+A request consumes H batches. The worker starts on the parameters w that it was sent, makes H steps
+with an optimizer of its own, and its payload is the distance that it went, which servers add::
+
+    d = w - step_H(... step_1(w));   w <- w - rate * d
+
+In lockstep the distances of all P workers come as their mean, and with a rate of 1 this is local
+SGD (federated averaging). Where every contribution is an update by itself, P workers go their ways
+at once, each from about the same parameters, and adding all distances would go P times too far:
+there the rate is 1/P, which again comes to the mean. In between, where an update is the mean of k
+distances, it is k/P: whoever is not in it counts as one who stayed where it was. So the rate is the
+number of requests that a worker answers for each update. The workers' optimizer states stay with
+the workers.
 
 References:
     McMahan et al. (2017), Communication-efficient learning of deep networks from decentralized
-    data; Stich (2019), Local SGD converges fast and communicates little; Douillard et al. (2023),
-    DiLoCo.
+    data; Stich (2019), Local SGD converges fast and communicates little.
 """
 
 from collections.abc import Callable
@@ -23,7 +29,6 @@ from pydantic import Field
 from distvi.algorithms.base import Batches, Memory, Params, Work, WorkerRule
 from distvi.algorithms.draft import Draft
 from distvi.algorithms.gradient import optimize
-from distvi.errors import InputError
 from distvi.system.settings import Settings
 
 
@@ -33,11 +38,9 @@ class LocalStepsSettings(Settings):
     steps: int = Field(default=10, gt=0)
     """Batches that a worker consumes between two contributions."""
 
-    outer_rate: float = Field(default=1.0, gt=0)
-    """Learning rate of the servers; 1 is the plain mean. DiLoCo: 0.7."""
-
-    outer_momentum: float = Field(default=0.0, ge=0, lt=1)
-    """Nesterov momentum of the servers. DiLoCo: 0.9."""
+    outer_rate: float | None = Field(default=None, gt=0)
+    """Learning rate of the servers; by default 1 in lockstep, 1/n where each of n workers makes
+    updates by itself."""
 
 
 def local_steps(
@@ -55,11 +58,7 @@ def local_steps(
     """
 
     def wrap(rule: WorkerRule) -> WorkerRule:
-        if rule.wire is not None or rule.feedback is not None:
-            raise InputError(
-                "rule 'local-steps' changes what is sent, so it comes before rules that say how, "
-                "such as 'top-k'; name it first"
-            )
+        rule = rule.without_wire("local-steps")
 
         def init(params: Params) -> Memory:
             return rule.init(params), optimizer.init(params)
@@ -83,15 +82,31 @@ def local_steps(
     return wrap
 
 
-def wrap(settings: LocalStepsSettings, draft: Draft) -> Draft:
-    """See `distvi.algorithms.registry`."""
-    steps = settings.steps
-    outer = optax.sgd(
-        settings.outer_rate, settings.outer_momentum or None, nesterov=settings.outer_momentum > 0
-    )
+def with_local_steps(
+    draft: Draft, rule: str, steps: int, outer: optax.GradientTransformation
+) -> Draft:
+    """A draft whose workers have its optimizer, and whose servers have one for distances.
+
+    Args:
+        draft: What rules have made of the run so far.
+        rule: Name of the one that asks.
+        steps: See `local_steps`.
+        outer: The servers' optimizer; it treats all entries alike.
+
+    Raises:
+        InputError: a rule before it says how payloads travel.
+    """
+    inner = draft.optimizer(steps * draft.requests_per_update)
     return draft._replace(
-        worker=local_steps(steps, draft.optimizer(steps * draft.requests_per_update))(draft.worker),
+        worker=local_steps(steps, inner)(draft.worker.without_wire(rule)),
         server=optimize(outer, is_uniform=True)._replace(
             combine=draft.server.combine, keeps=draft.server.keeps
         ),
     )
+
+
+def wrap(settings: LocalStepsSettings, draft: Draft) -> Draft:
+    """See `distvi.algorithms.registry`."""
+    # More than one request of each worker for an update: their mean is the mean still.
+    rate = settings.outer_rate or min(draft.requests_per_update, 1.0)
+    return with_local_steps(draft, "local-steps", settings.steps, optax.sgd(rate))

@@ -44,6 +44,8 @@ class Rule(NamedTuple):
 _HERE = __package__
 RULES: dict[str, Rule] = {
     "local-steps": Rule(f"{_HERE}.local_steps", "LocalStepsSettings"),
+    "diloco": Rule(f"{_HERE}.diloco", "DiLoCoSettings"),
+    "easgd": Rule(f"{_HERE}.easgd", "EASGDSettings"),
     "top-k": Rule(f"{_HERE}.top_k", "TopKSettings"),
     "cast": Rule(f"{_HERE}.cast", "CastSettings"),
     "int8": Rule(f"{_HERE}.int8", "Int8Settings"),

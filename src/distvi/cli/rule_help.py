@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from typing import Any, Literal, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
@@ -21,8 +21,7 @@ def print_rules() -> None:
         for column in table.columns[:-1]:
             column.no_wrap = True
         for option, field in kind.model_fields.items():
-            default = "(required)" if field.is_required() else str(field.default)
-            table.add_row(option, _type(field), default, field.description)
+            table.add_row(option, _type(field), _default(field), field.description)
         console.print(f"--rules {name}: {inspect.getdoc(kind)} {_papers(kind)}".strip())
         if kind.model_fields:
             console.print("", table, sep="\n")
@@ -30,10 +29,19 @@ def print_rules() -> None:
     console.print("Several rules: --rules NAME for each. Each wraps those before it.")
 
 
+def _default(field: Any) -> str:
+    """What holds where nothing is given; - where that depends on the run."""
+    if field.is_required():
+        return "(required)"
+    return "-" if field.default is None else str(field.default)
+
+
 def _type(field: Any) -> str:
-    """A type and its bounds."""
+    """A type and its bounds; not the None that stands for an option that is not given."""
+    types = [kind for kind in get_args(field.annotation) if kind is not type(None)]
     is_choice = get_origin(field.annotation) is Literal
-    name = "name" if is_choice else getattr(field.annotation, "__name__", str(field.annotation))
+    kind = types[0] if len(types) == 1 else field.annotation
+    name = "name" if is_choice else getattr(kind, "__name__", str(kind))
     bounds = [
         f" {sign} {getattr(limit, key)}"
         for limit in field.metadata
