@@ -30,6 +30,11 @@ RULES: dict[str, dict[str, Any]] = {
     "local steps": {"local-steps": {"steps": 3, "outer_momentum": 0.5}},
     "top-k": {"top-k": {"fraction": 0.3}},
     "delay compensation": {"delay-compensation": {"strength": 1e-3}},
+    "rules with states": {
+        "delay-compensation": {"curvature": "adam", "strength": 1e-3},
+        "gap-aware": {},
+        "step-limit": {"limit": 1.5},
+    },
     "all": {
         "local-steps": {"steps": 2},
         "top-k": {"fraction": 0.3},
@@ -57,7 +62,7 @@ class Kind(NamedTuple):
     updates: int
     cuts: tuple[int, ...]
     ends: tuple[type[Exception], str]
-    resumed: tuple[str, ...] = ("gradient", *WITH_MEMORY)
+    resumed: tuple[str, ...] = ("gradient", "rules with states", *WITH_MEMORY)
     rules: tuple[str, ...] = tuple(RULES)
 
 
@@ -80,7 +85,7 @@ KINDS: dict[str, Kind] = {
     ),
     "local": Kind(
         partial(linear.local, scheme=sync(), workers=2, servers=2), 2, 12, (5,), HALTED,
-        resumed=("gradient", "local steps", "top-k"),
+        resumed=("gradient", "rules with states", "local steps", "top-k"),
     ),
 }  # fmt: skip
 """The engines: another one is a line here."""

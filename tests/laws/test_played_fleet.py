@@ -12,6 +12,7 @@ from distvi.aggregation import asynchronous, sync
 from distvi.algorithms.base import Algorithm
 from distvi.algorithms.delay_compensation import delay_compensated
 from distvi.algorithms.gradient import gradient, optimize
+from distvi.algorithms.step_limit import step_limited
 from distvi.algorithms.top_k import top_k
 from distvi.engines import Engine, Start, TrainState
 from distvi.engines.coordinator.fleet import Role
@@ -32,6 +33,7 @@ FEW_KEPT = 3
 ALGORITHMS = {
     "plain": (gradient, optimize),
     "top-k": (lambda loss: top_k(0.5)(gradient(loss)), optimize),
+    "step-limited": (gradient, lambda o, **kw: step_limited(1.0, 0.9)(optimize(o, **kw))),
     "delay-compensated": (gradient, lambda o, **kw: delay_compensated(0.04)(optimize(o, **kw))),
 }
 

@@ -20,7 +20,7 @@ import optax
 from jaxtyping import Array
 from pydantic import Field
 
-from distvi.algorithms.base import Batches, Memory, Params, Work, WorkerRule
+from distvi.algorithms.base import Batches, Memory, Params, Work, WorkerRule, weighted_sum
 from distvi.algorithms.draft import Draft
 from distvi.algorithms.gradient import optimize
 from distvi.errors import InputError
@@ -85,13 +85,16 @@ def local_steps(
 
 def wrap(settings: LocalStepsSettings, draft: Draft) -> Draft:
     """See `distvi.algorithms.registry`."""
+    if draft.server.combine is not weighted_sum:
+        raise InputError(
+            "rule 'local-steps' gives the servers another optimizer, so it comes before rules that "
+            "say what servers make of contributions, such as 'delay-compensation'; name it first"
+        )
     steps = settings.steps
     outer = optax.sgd(
         settings.outer_rate, settings.outer_momentum or None, nesterov=settings.outer_momentum > 0
     )
     return draft._replace(
         worker=local_steps(steps, draft.optimizer(steps * draft.requests_per_update))(draft.worker),
-        server=optimize(outer, is_uniform=True)._replace(
-            combine=draft.server.combine, keeps=draft.server.keeps
-        ),
+        server=optimize(outer, is_uniform=True),
     )

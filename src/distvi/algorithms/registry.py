@@ -46,6 +46,8 @@ RULES: dict[str, Rule] = {
     "local-steps": Rule(f"{_HERE}.local_steps", "LocalStepsSettings"),
     "top-k": Rule(f"{_HERE}.top_k", "TopKSettings"),
     "delay-compensation": Rule(f"{_HERE}.delay_compensation", "DelayCompensationSettings"),
+    "gap-aware": Rule(f"{_HERE}.gap_aware", "GapAwareSettings"),
+    "step-limit": Rule(f"{_HERE}.step_limit", "StepLimitSettings"),
 }
 """By name, see `register_rule` for those of one's own."""
 

@@ -2,7 +2,8 @@
 
 import inspect
 import sys
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
@@ -21,8 +22,10 @@ def print_rules() -> None:
         for column in table.columns[:-1]:
             column.no_wrap = True
         for option, field in kind.model_fields.items():
-            default = "(required)" if field.is_required() else str(field.default)
-            table.add_row(option, _type(field), default, field.description)
+            default = "(required)" if field.is_required() else field.default
+            # None: it depends, and the description says on what.
+            told = "" if default is None else str(default)
+            table.add_row(option, _type(field), told, field.description)
         console.print(f"--rules {name}: {inspect.getdoc(kind)} {_papers(kind)}".strip())
         if kind.model_fields:
             console.print("", table, sep="\n")
@@ -32,14 +35,22 @@ def print_rules() -> None:
 
 def _type(field: Any) -> str:
     """A type and its bounds."""
-    name = getattr(field.annotation, "__name__", str(field.annotation))
     bounds = [
         f" {sign} {getattr(limit, key)}"
         for limit in field.metadata
         for key, sign in _BOUNDS.items()
         if hasattr(limit, key)
     ]
-    return name + ",".join(bounds)
+    return _name(field.annotation) + ",".join(bounds)
+
+
+def _name(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return "text"  # the description says which
+    if origin in (Union, UnionType):
+        return " | ".join(_name(kind) for kind in get_args(annotation) if kind is not NoneType)
+    return getattr(annotation, "__name__", str(annotation))
 
 
 def _papers(kind: type) -> str:
