@@ -29,6 +29,7 @@ from distvi.engines.statistics import traffic_of
 from distvi.parameters import layout_of, make_shards, place
 from distvi.protocol import Rules
 from distvi.testing.engine import played_engine
+from distvi.training import optimizers
 from tests import fault_injection
 
 N = 96
@@ -72,7 +73,7 @@ def draft(settings: Settings) -> Draft:
     """What the rules of a run begin with."""
 
     def optimizer(steps: float) -> optax.GradientTransformation:
-        plain = getattr(optax, settings.get("optimizer", "adam"))(settings.get("rate", 1e-2))
+        plain = optimizers.build(settings.get("optimizer", "adam"), settings.get("rate", 1e-2))
         until = settings.get("freeze_until")
         return freeze(plain, jax.tree.map(lambda first: round(steps * first), until))
 

@@ -38,6 +38,11 @@ RULES: dict[str, dict[str, Any]] = {
     "median": {"robust-mean": {}},
     "clipped": {"robust-mean": {"mean": "clipped"}},
     "delay compensation": {"delay-compensation": {"strength": 1e-3}},
+    "rules with states": {
+        "delay-compensation": {"curvature": "adam", "strength": 1e-3},
+        "gap-aware": {},
+        "step-limit": {"limit": 1.5},
+    },
     "all": {
         "local-steps": {"steps": 2},
         "top-k": {"fraction": 0.3},
@@ -70,7 +75,7 @@ class Kind(NamedTuple):
     updates: int
     cuts: tuple[int, ...]
     ends: tuple[type[Exception], str]
-    resumed: tuple[str, ...] = ("gradient", *WITH_MEMORY)
+    resumed: tuple[str, ...] = ("gradient", "rules with states", *WITH_MEMORY)
     rules: tuple[str, ...] = OF_ANY
 
 
@@ -97,7 +102,7 @@ KINDS: dict[str, Kind] = {
     ),
     "local": Kind(
         partial(linear.local, scheme=sync(), workers=2, servers=2), 2, 12, (5,), HALTED,
-        resumed=("gradient", "diloco", "easgd", "top-k, int8"),
+        resumed=("gradient", "rules with states", "diloco", "easgd", "top-k, int8"),
     ),
 }  # fmt: skip
 """The engines: another one is a line here."""

@@ -90,6 +90,23 @@ def test_schedules() -> None:
     np.testing.assert_allclose(after, half, atol=ROUNDING)
 
 
+def test_further_rates_follow_the_schedule() -> None:
+    shape = optimizers.schedule("cosine", 1.0, 4)
+    options = optimizers.scheduled({"adam_learning_rate": 0.5, "adam_b1": 0.0}, shape)
+    muon = optimizers.build("muon", optimizers.schedule("cosine", 0.1, 4), options)
+    params = {"matrix": jnp.ones((3, 2)), "vector": jnp.ones(2)}
+    state, moves = muon.init(params), []
+    for _ in range(4):
+        move, state = muon.update(params, state, params)
+        moves.append(jax.tree.map(lambda leaf: float(jnp.abs(leaf).max()), move))
+    for update, move in enumerate(moves):
+        share = 0.5 * (1 + np.cos(np.pi * update / 4))
+        assert move["matrix"] / moves[0]["matrix"] == pytest.approx(share, rel=1e-5)
+        assert move["vector"] / moves[0]["vector"] == pytest.approx(share, rel=1e-2)
+    assert moves[0]["vector"] == pytest.approx(0.5, rel=1e-2)  # of Adam's first update
+    assert options["adam_b1"] == 0.0
+
+
 def test_a_warmup_must_fit() -> None:
     with pytest.raises(InputError, match="warm-up of 8 updates does not fit a run of 8"):
         optimizers.schedule("cosine", 1.0, 8, warmup_updates=8)

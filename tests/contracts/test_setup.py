@@ -90,6 +90,13 @@ def test_every_process_has_the_same_rules() -> None:
     jax.tree.map(np.testing.assert_array_equal, *results)
 
 
+def test_options_of_optimizers_are_spelled_with_dashes_as_well() -> None:
+    options = {"consistent-rms": "0.2", "adam-learning-rate": "0.001"}
+    settings = {"engine": "mesh", "updates": 9, "optimizer": "muon", "optimizer_options": options}
+    found = prepare(resolve("digits", settings=settings)).config.training.optimizer_options
+    assert found == {"consistent_rms": 0.2, "adam_learning_rate": 0.001}
+
+
 def test_rules_in_an_impossible_order_are_refused_before_anything_is_written() -> None:
     settings = {"engine": "mesh", "rules": ("top-k", "local-steps")}
     with pytest.raises(InputError, match=r"'local-steps' .* before .* 'top-k'; name it first"):

@@ -115,8 +115,19 @@ def test_processes_compute_what_simulated_workers_do(settings, cache, rules) -> 
     assert_close(state, their_state, 1e-5)
 
 
+def test_processes_hold_whole_matrices_for_an_optimizer_that_needs_them(settings, cache) -> None:
+    own = settings | {"optimizer": "muon", "updates": 20}
+    on_two = {"workers": 2, "servers": 2, "placement": "greedy"}
+    values, state = trained(linear.local(own, sync(), **on_two, cache=cache), 20)
+    theirs, their_state = trained(linear.simulated(own, sync(), **on_two), 20)
+    assert_close(values, theirs, 1e-5)
+    assert_close(state, their_state, 1e-5)
+
+
 @pytest.mark.parametrize(
-    "rules", [{"delay-compensation": {"strength": 1e-3}}, {"top-k": {"fraction": 0.3}}], ids=str
+    "rules",
+    [{"delay-compensation": {"strength": 1e-3}}, {"step-limit": {}}, {"top-k": {"fraction": 0.3}}],
+    ids=str,
 )
 def test_slots_of_asynchronous_processes_are_given_back(settings, cache, rules) -> None:
     engine = linear.local(

@@ -175,10 +175,17 @@ def test_a_server_that_is_killed_leaves_no_trace_in_the_parameters(
     assert_identical(state, whole[UPDATES])
 
 
-@pytest.mark.parametrize("when", ["updating", "saving"])
-def test_a_server_that_is_killed_redoes_what_its_rule_remembers(settings, cache, when) -> None:
+CORRECTED = {"delay-compensation": {"strength": 1e-2}, "top-k": {"fraction": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("when", "rules"),
+    [("updating", CORRECTED), ("saving", CORRECTED), ("saving", {"step-limit": {}})],
+)
+def test_a_server_that_is_killed_redoes_what_its_rule_remembers(
+    settings, cache, when, rules
+) -> None:
     """Stale gradients are corrected again by the parameters that they were computed on."""
-    rules = {"delay-compensation": {"strength": 1e-2}, "top-k": {"fraction": 0.5}}
     given = settings | {"rules": rules, "updates": 30}
     states = []
     for own in (given, given | {"fault": when}):

@@ -16,6 +16,7 @@ from distvi.algorithms.gradient import gradient, optimize
 from distvi.algorithms.int8 import int8
 from distvi.algorithms.narrow import narrowed, narrowed_with_feedback
 from distvi.algorithms.robust_mean import median, robust
+from distvi.algorithms.step_limit import step_limited
 from distvi.algorithms.top_k import top_k
 from distvi.engines import Engine, Start, TrainState
 from distvi.engines.coordinator.fleet import Role
@@ -40,6 +41,7 @@ ALGORITHMS = {
     "top-k": (lambda loss: top_k(0.5)(gradient(loss)), optimize),
     "cast": (lambda loss: narrowed("cast", gradient(loss), cast("float16")), optimize),
     "int8": (lambda loss: narrowed_with_feedback("int8", gradient(loss), int8(2)), optimize),
+    "step-limited": (gradient, lambda o, **kw: step_limited(1.0, 0.9)(optimize(o, **kw))),
     "delay-compensated": (gradient, lambda o, **kw: delay_compensated(0.04)(optimize(o, **kw))),
 }
 

@@ -31,6 +31,8 @@ Part = PyTree
 """A server's part of the parameters, or of a payload."""
 ServerState = PyTree
 """What a server keeps beside its part, such as moments."""
+Combined = PyTree
+"""What contributions come to together: a part; or what the rule's own `update` makes sense of."""
 Encoded = PyTree
 """What one server gets of a payload on the wire."""
 
@@ -146,8 +148,8 @@ class Delivery(NamedTuple):
     base: Part | None = None
 
 
-Combine = Callable[[Part, ServerState, Sequence[Delivery]], Part]
-"""``(part, state, deliveries) -> payload``: several contributions as one."""
+Combine = Callable[[Part, ServerState, Sequence[Delivery]], Combined]
+"""``(part, state, deliveries) -> combined``: several contributions as one."""
 
 
 def weighted_sum(part: Part, state: ServerState, deliveries: Sequence[Delivery]) -> Part:
@@ -167,16 +169,17 @@ class ServerRule(NamedTuple):
 
     Attributes:
         init: Part -> the state before the first update.
-        update: ``(part, state, payload, rate) -> (part, state)``: one update by what the
+        update: ``(part, state, combined, rate) -> (part, state)``: one update by what the
             contributions come to together. ``rate`` is a factor of the learning rate.
-        combine: What they come to.
+        combine: What they come to. A rule that wraps another hands on what that makes of them,
+            perhaps with numbers of its own beside it, which its own ``update`` takes off.
         keeps: Which older parameters it needs.
         is_uniform: Whether it treats all entries alike, whichever tensor they are in; then a part
             need not be cut where tensors end. Not so where labels or masks name tensors.
     """
 
     init: Callable[[Part], ServerState]
-    update: Callable[[Part, ServerState, Part, Scalar], tuple[Part, ServerState]]
+    update: Callable[[Part, ServerState, Combined, Scalar], tuple[Part, ServerState]]
     combine: Combine = weighted_sum
     keeps: Keep = Keep.NOTHING
     is_uniform: bool = False

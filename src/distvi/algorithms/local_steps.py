@@ -26,9 +26,10 @@ import optax
 from jaxtyping import Array
 from pydantic import Field
 
-from distvi.algorithms.base import Batches, Memory, Params, Work, WorkerRule
+from distvi.algorithms.base import Batches, Memory, Params, Work, WorkerRule, weighted_sum
 from distvi.algorithms.draft import Draft
 from distvi.algorithms.gradient import optimize
+from distvi.errors import InputError
 from distvi.system.settings import Settings
 
 
@@ -94,14 +95,17 @@ def with_local_steps(
         outer: The servers' optimizer; it treats all entries alike.
 
     Raises:
-        InputError: a rule before it says how payloads travel.
+        InputError: a rule before it says how payloads travel, or what servers make of them.
     """
+    if draft.server.combine is not weighted_sum:
+        raise InputError(
+            f"rule '{rule}' gives the servers another optimizer, so it comes before rules that "
+            "say what servers make of contributions, such as 'delay-compensation'; name it first"
+        )
     inner = draft.optimizer(steps * draft.requests_per_update)
     return draft._replace(
         worker=local_steps(steps, inner)(draft.worker.without_wire(rule)),
-        server=optimize(outer, is_uniform=True)._replace(
-            combine=draft.server.combine, keeps=draft.server.keeps
-        ),
+        server=optimize(outer, is_uniform=True),
     )
 
 

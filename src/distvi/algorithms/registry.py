@@ -51,6 +51,8 @@ RULES: dict[str, Rule] = {
     "int8": Rule(f"{_HERE}.int8", "Int8Settings"),
     "robust-mean": Rule(f"{_HERE}.robust_mean", "RobustMeanSettings"),
     "delay-compensation": Rule(f"{_HERE}.delay_compensation", "DelayCompensationSettings"),
+    "gap-aware": Rule(f"{_HERE}.gap_aware", "GapAwareSettings"),
+    "step-limit": Rule(f"{_HERE}.step_limit", "StepLimitSettings"),
 }
 """By name, see `register_rule` for those of one's own."""
 

@@ -2,7 +2,8 @@
 
 import inspect
 import sys
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
@@ -37,18 +38,23 @@ def _default(field: Any) -> str:
 
 
 def _type(field: Any) -> str:
-    """A type and its bounds; not the None that stands for an option that is not given."""
-    types = [kind for kind in get_args(field.annotation) if kind is not type(None)]
-    is_choice = get_origin(field.annotation) is Literal
-    kind = types[0] if len(types) == 1 else field.annotation
-    name = "name" if is_choice else getattr(kind, "__name__", str(kind))
+    """A type and its bounds."""
     bounds = [
         f" {sign} {getattr(limit, key)}"
         for limit in field.metadata
         for key, sign in _BOUNDS.items()
         if hasattr(limit, key)
     ]
-    return name + ",".join(bounds)
+    return _name(field.annotation) + ",".join(bounds)
+
+
+def _name(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return "text"  # the description says which
+    if origin in (Union, UnionType):
+        return " | ".join(_name(kind) for kind in get_args(annotation) if kind is not NoneType)
+    return getattr(annotation, "__name__", str(annotation))
 
 
 def _papers(kind: type) -> str:

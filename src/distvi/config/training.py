@@ -82,11 +82,14 @@ class TrainingSettings(Settings):
 
     @field_validator("optimizer_options", mode="before")
     @classmethod
-    def _numbers_of_the_command_line(cls, options: Any) -> Any:
-        """The command line has texts alone: it does not know of which type an option is."""
+    def _of_the_command_line(cls, options: Any) -> Any:
+        """It spells names with dashes, and has texts alone: it does not know an option's type."""
         if not isinstance(options, Mapping):
             return options
-        return {n: toml_value(v) if isinstance(v, str) else v for n, v in options.items()}
+        return {
+            str(name).replace("-", "_"): toml_value(value) if isinstance(value, str) else value
+            for name, value in options.items()
+        }
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingSettings":

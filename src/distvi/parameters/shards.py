@@ -16,7 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from distvi.algorithms.base import Delivery, Encoded, Payload, Scalar, ServerRule, ServerState, Wire
+from distvi.algorithms.base import (
+    Combined,
+    Delivery,
+    Encoded,
+    Payload,
+    Scalar,
+    ServerRule,
+    ServerState,
+    Wire,
+)
 from distvi.errors import InputError
 from distvi.parameters.layout import Layout, Tensor
 from distvi.parameters.locality import Locality, locality_of
@@ -142,41 +151,55 @@ class Shards:
         """The state of the rule on each server before the first update."""
         return tuple(shard.rule.init(shard.take(flat)) for shard in self.each)
 
-    def combine(self, flat: Flat, states: States, deliveries: Sequence[Delivery]) -> Flat:
-        """What contributions to an update come to, on all servers.
+    def combine(
+        self, flat: Flat, states: States, deliveries: Sequence[Delivery]
+    ) -> tuple[Combined, ...]:
+        """What contributions to an update come to, on each server.
 
         Args:
             flat: All parameters.
             states: Of the servers.
             deliveries: Their payloads, and bases if the rule keeps them, are flat vectors.
         """
-        pieces = []
+        combined = []
         for shard, state in zip(self.each, states, strict=True):
             own = [
                 Delivery(shard.take(payload), factor, None if base is None else shard.take(base))
                 for payload, factor, base in deliveries
             ]
-            payload = self.rule.combine(shard.take(flat), state, own)
-            pieces += zip(shard.starts, jax.tree.leaves(payload), strict=True)
-        return _join(pieces)
+            combined.append(self.rule.combine(shard.take(flat), state, own))
+        return tuple(combined)
 
     def update(
-        self, flat: Flat, states: States, payload: Flat, rate: Scalar
+        self, flat: Flat, states: States, combined: Sequence[Combined], rate: Scalar
     ) -> tuple[Flat, States]:
         """One update on all servers; pure, so there is no state in which some have made it.
 
         Args:
             flat: All parameters.
             states: Of the servers.
-            payload: What the contributions come to.
+            combined: What the contributions come to on each.
             rate: Factor of the learning rate.
         """
         pieces, new_states = [], []
-        for shard, state in zip(self.each, states, strict=True):
-            part, state = self.rule.update(shard.take(flat), state, shard.take(payload), rate)
+        for shard, state, own in zip(self.each, states, combined, strict=True):
+            part, state = self.rule.update(shard.take(flat), state, own, rate)
             pieces += zip(shard.starts, jax.tree.leaves(part), strict=True)
             new_states.append(state)
         return _join(pieces), tuple(new_states)
+
+    def update_by_sum(
+        self, flat: Flat, states: States, total: Flat, rate: Scalar
+    ) -> tuple[Flat, States]:
+        """The same where contributions come to a sum, which needs no servers to be had.
+
+        Args:
+            flat: All parameters.
+            states: Of the servers.
+            total: The sum.
+            rate: Factor of the learning rate.
+        """
+        return self.update(flat, states, [shard.take(total) for shard in self.each], rate)
 
     def transmit(self, wire: Wire, payload: Payload) -> tuple[list[Encoded], Payload]:
         """See `distvi.algorithms.base.Transmit`."""

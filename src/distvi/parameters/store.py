@@ -1,7 +1,7 @@
 """The servers of one process: versions of the parameters, and payloads under their tickets."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,8 +60,10 @@ class Store:
         self._version, self._flat, self._states = version, flat, states
         self._keeps_base = shards.rule.keeps is Keep.BASE
         self._held: dict[TicketId, _Held] = {}
+        self._sums = shards.rule.combine is weighted_sum
         self._combine = programs.jit("combine", shards.combine)
-        self._update = programs.jit("update", shards.update, donate_argnums=1)
+        update = shards.update_by_sum if self._sums else shards.update
+        self._update = programs.jit("update", update, donate_argnums=1)
 
     @property
     def version(self) -> int:
@@ -112,12 +114,13 @@ class Store:
                 f"contributions are not all here: {missing}"
             )
         rate, factors = rates(command.contributions)
-        payload = self._combined([self._held.pop(key) for key in keys], factors)
-        self._flat, self._states = self._update(self._flat, self._states, payload, rate)
+        combined = self._combined([self._held.pop(key) for key in keys], factors)
+        self._flat, self._states = self._update(self._flat, self._states, combined, rate)
         self._version = command.version
 
-    def _combined(self, held: list[_Held], factors: tuple[float, ...]) -> Flat:
-        if self.shards.rule.combine is weighted_sum:
+    def _combined(self, held: list[_Held], factors: tuple[float, ...]) -> Any:
+        """What `update_by_sum` of the shards takes, or `update`."""
+        if self._sums:
             return _sum([payload for payload, _ in held], factors)
         deliveries = [
             Delivery(payload, np.float32(factor), base)

@@ -134,6 +134,27 @@ def schedule(
     return optax.join_schedules([rise, after], [warmup_updates])
 
 
+def scheduled(options: Mapping[str, Any], shape: optax.Schedule) -> dict[str, Any]:
+    """Options of an optimizer, with the run's schedule for those that are peak rates.
+
+    Muon's ``adam_learning_rate``, of the tensors that are no matrices, is the one in optax.
+
+    Args:
+        options: As they were given.
+        shape: The schedule, as a share of the peak.
+    """
+
+    def rates(peak: float) -> optax.Schedule:
+        return lambda update: peak * shape(update)
+
+    return {
+        name: rates(value)
+        if name.endswith("learning_rate") and isinstance(value, int | float)
+        else value
+        for name, value in options.items()
+    }
+
+
 def _factories(module: Any) -> dict[str, Callable[..., optax.GradientTransformation]]:
     found = {}
     for name in dir(module):

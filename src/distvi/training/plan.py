@@ -127,15 +127,19 @@ class Plan:
 
     def schedule(self, steps: float = 1.0) -> optax.Schedule:
         """Learning rate of every update; or of ``steps`` steps for each of them, in the mean."""
-        training, varying = self.config.training, self.varying
-        shape = optimizers.schedule(
+        varying, shape = self.varying, self._shape(steps)
+        return lambda update: varying.values.learning_rate * shape(update)
+
+    def _shape(self, steps: float) -> optax.Schedule:
+        """The same as a share of the peak."""
+        training = self.config.training
+        return optimizers.schedule(
             training.schedule,
             1.0,
             math.ceil(steps * self.updates),
             warmup_updates=math.floor(steps * training.warmup_updates),
             final=training.final_rate,
         )
-        return lambda update: varying.values.learning_rate * shape(update)
 
     def optimizer(self, steps: float = 1.0) -> optax.GradientTransformation:
         """The optimizer with its schedule and freezes, over ``steps`` steps for each update.
@@ -144,10 +148,13 @@ class Plan:
             InputError: an unknown optimizer, or options that it does not take.
         """
         training, rates = self.config.training, self.schedule(steps)
+        options: Mapping[str, Any] = training.optimizer_options
+        if not self._has_own_optimizer:
+            options = optimizers.scheduled(options, self._shape(steps))
         if training.optimizer != OWN:
-            found = optimizers.build(training.optimizer, rates, training.optimizer_options)
+            found = optimizers.build(training.optimizer, rates, options)
         elif self.own.optimizer is not None:
-            found = optimizers.made(self.own.optimizer, rates, training.optimizer_options)
+            found = optimizers.made(self.own.optimizer, rates, options)
         else:
             raise InputError(
                 "the optimizer of this run was an object; give it again, from Python: optimizer=..."
@@ -298,6 +305,15 @@ class Plan:
             model=model,
             programs=programs.for_values(values),
         )
+
+    def check_rules(self) -> None:
+        """Let the rules begin, abstractly.
+
+        Raises:
+            InputError: a rule does not suit the optimizer.
+        """
+        if self.rules:
+            jax.eval_shape(self.algorithm.server.init, self.shapes)
 
     def check_own_parts(self) -> None:
         """Look at the shapes of what the user has written, by tracing it once.

@@ -105,6 +105,7 @@ def prepare(
         own,
     )
     _ = plan.algorithm  # an unknown optimizer is told before anything is written
+    plan.check_rules()
     plan.check_own_parts()
     return plan
 
