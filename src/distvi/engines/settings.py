@@ -24,6 +24,11 @@ class EngineSettings(KindSettings):
 
     workers: int | None = Field(default=None, gt=0, description="How many compute gradients.")
 
+    @property
+    def answering(self) -> int:
+        """Workers that answer requests by themselves, each with a memory of its own."""
+        return self.workers or 1
+
     def written_out(self) -> "EngineSettings":
         """With every default that depends on the machine written out; checked against it.
 

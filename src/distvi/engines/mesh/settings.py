@@ -22,6 +22,11 @@ class MeshSettings(EngineSettings):
         description="Keep the training set in the device's memory; auto: on GPU and TPU.",
     )
 
+    @property
+    def answering(self) -> int:
+        """One worker, over whose devices a batch is cut; it has all examples for its share."""
+        return 1
+
     def written_out(self) -> EngineSettings:
         """See `distvi.engines.settings.EngineSettings.written_out`."""
         from distvi.engines.mesh.devices import devices  # imports JAX, which settles how many
