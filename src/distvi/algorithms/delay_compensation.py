@@ -19,7 +19,7 @@ import jax
 from pydantic import Field
 
 from distvi.algorithms.base import Delivery, Keep, Part, ServerRule, ServerState
-from distvi.algorithms.draft import Draft
+from distvi.algorithms.draft import Draft, Sent
 from distvi.system.settings import Settings
 
 
@@ -59,4 +59,5 @@ def delay_compensated(strength: float) -> Callable[[ServerRule], ServerRule]:
 
 def wrap(settings: DelayCompensationSettings, draft: Draft) -> Draft:
     """See `distvi.algorithms.registry`."""
+    draft.takes("delay-compensation", Sent.GRADIENT, Sent.LIKELIHOOD, Sent.DISTANCE)
     return draft._replace(server=delay_compensated(settings.strength)(draft.server))

@@ -21,9 +21,8 @@ from jaxtyping import Array
 from pydantic import Field
 
 from distvi.algorithms.base import Batches, Memory, Params, Work, WorkerRule
-from distvi.algorithms.draft import Draft
+from distvi.algorithms.draft import Draft, Sent, check_nothing_on_the_wire
 from distvi.algorithms.gradient import optimize
-from distvi.errors import InputError
 from distvi.system.settings import Settings
 
 
@@ -55,36 +54,57 @@ def local_steps(
     """
 
     def wrap(rule: WorkerRule) -> WorkerRule:
-        if rule.wire is not None or rule.feedback is not None:
-            raise InputError(
-                "rule 'local-steps' changes what is sent, so it comes before rules that say how, "
-                "such as 'top-k'; name it first"
-            )
+        check_nothing_on_the_wire(rule, "local-steps")
 
         def init(params: Params) -> Memory:
             return rule.init(params), optimizer.init(params)
 
         def work(params: Params, memory: Memory, batches: Batches, key: Array) -> Work:
-            def step(carry: tuple[Params, Memory], own: Batches) -> tuple[tuple, Array]:
-                here, (inner, state) = carry
-                payload, inner, neg_elbo = rule.work(here, inner, own, key)
-                updates, state = optimizer.update(payload, state, here)
-                return (optax.apply_updates(here, updates), (inner, state)), neg_elbo
-
-            in_steps = jax.tree.map(
-                lambda rows: rows.reshape(steps, rule.batches, *rows.shape[1:]), batches
-            )
-            (end, memory), neg_elbos = jax.lax.scan(step, (params, memory), in_steps)
-            distance = jax.tree.map(jnp.subtract, params, end)
-            return Work(distance, memory, neg_elbos.mean())
+            end, memory, neg_elbo = walk(rule, steps, optimizer, params, memory, batches, key)
+            return Work(jax.tree.map(jnp.subtract, params, end), memory, neg_elbo)
 
         return rule._replace(work=work, init=init, batches=steps * rule.batches)
 
     return wrap
 
 
+def walk(
+    rule: WorkerRule,
+    steps: int,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    memory: Memory,
+    batches: Batches,
+    key: Array,
+) -> tuple[Params, Memory, Array]:
+    """Where steps along a rule's payloads lead; the memory then, and the mean negative ELBO.
+
+    Args:
+        rule: What it steps along.
+        steps: How many.
+        optimizer: Makes them.
+        params: Where it begins.
+        memory: Of the rule, and the optimizer's state.
+        batches: Those of all steps.
+        key: The run's key.
+    """
+
+    def step(carry: tuple[Params, Memory], own: Batches) -> tuple[tuple, Array]:
+        here, (inner, state) = carry
+        payload, inner, neg_elbo = rule.work(here, inner, own, key)
+        updates, state = optimizer.update(payload, state, here)
+        return (optax.apply_updates(here, updates), (inner, state)), neg_elbo
+
+    in_steps = jax.tree.map(
+        lambda rows: rows.reshape(steps, rule.batches, *rows.shape[1:]), batches
+    )
+    (end, memory), neg_elbos = jax.lax.scan(step, (params, memory), in_steps)
+    return end, memory, neg_elbos.mean()
+
+
 def wrap(settings: LocalStepsSettings, draft: Draft) -> Draft:
     """See `distvi.algorithms.registry`."""
+    draft.takes("local-steps", Sent.GRADIENT)
     steps = settings.steps
     outer = optax.sgd(
         settings.outer_rate, settings.outer_momentum or None, nesterov=settings.outer_momentum > 0
@@ -94,4 +114,5 @@ def wrap(settings: LocalStepsSettings, draft: Draft) -> Draft:
         server=optimize(outer, is_uniform=True)._replace(
             combine=draft.server.combine, keeps=draft.server.keeps
         ),
+        sent=Sent.DISTANCE,
     )
