@@ -45,6 +45,8 @@ _HERE = __package__
 RULES: dict[str, Rule] = {
     "local-steps": Rule(f"{_HERE}.local_steps", "LocalStepsSettings"),
     "top-k": Rule(f"{_HERE}.top_k", "TopKSettings"),
+    "server-divergence": Rule(f"{_HERE}.server_divergence", "ServerDivergenceSettings"),
+    "pvi": Rule(f"{_HERE}.pvi", "PVISettings"),
     "delay-compensation": Rule(f"{_HERE}.delay_compensation", "DelayCompensationSettings"),
 }
 """By name, see `register_rule` for those of one's own."""
