@@ -14,7 +14,7 @@ from distvi.algorithms.draft import Draft
 from distvi.algorithms.freeze import freeze, freezes
 from distvi.algorithms.gradient import gradient, optimize
 from distvi.algorithms.registry import draft_of, settings_of
-from distvi.data import Examples, batch_indices
+from distvi.data import Examples, batch_indices, share_indices
 from distvi.engines.base import Built, Problem, Recipe, Start
 from distvi.engines.coordinator.engine import FleetEngine
 from distvi.engines.coordinator.transport import Limits
@@ -26,6 +26,7 @@ from distvi.engines.simulated.cluster import Cluster
 from distvi.engines.simulated.engine import SimulatedEngine
 from distvi.engines.simulated.settings import CLUSTERS, ClusterSettings
 from distvi.engines.statistics import traffic_of
+from distvi.numerics.gaussians import kl_to_normal
 from distvi.parameters import layout_of, make_shards, place
 from distvi.protocol import Rules
 from distvi.testing.engine import played_engine
@@ -40,9 +41,10 @@ Settings = dict[str, Any]
 """Of the problem, for JSON.
 
 ``seed``, ``batch_size``, ``updates``; ``optimizer`` and ``rate``; ``freeze_until``; ``rules``: the
-options of each by its name; ``workers`` and ``requests``: what rules are told, see `made`;
-``poison``: examples whose ELBO is not a number, every so many; ``bad_batch``: a batch whose ELBO is
-not; ``fault``: see `tests.fault_injection`.
+options of each by its name; ``posterior``: whether w has one, then begin with `POSTERIOR`;
+``workers`` and ``requests``: what rules are told, see `made`; ``poison``: examples whose ELBO is
+not a number, every so many; ``bad_batch``: a batch whose ELBO is not; ``fault``: see
+`tests.fault_injection`.
 """
 
 
@@ -62,6 +64,26 @@ def loss(params, x, y, index, key):
     return N * ((y - f) ** 2).mean() - params["log_sd"]
 
 
+def posterior() -> dict[str, Any]:
+    """Parameters of the same line to begin with, of which w has a posterior."""
+    w = {"mean": jnp.zeros((3, 2)), "log_var": jnp.full((3, 2), -2.0)}
+    return start() | {"w": w}
+
+
+def divergence(params) -> jax.Array:
+    """KL of the posterior from a prior whose scale is learnt."""
+    w = params["w"]
+    return kl_to_normal(w["mean"], w["log_var"], 0.0, 2 * params["log_sd"])
+
+
+def loss_with_posterior(params, x, y, index, key):
+    """The negative ELBO of a sample of w, the same for all examples."""
+    w = params["w"]
+    noise = jax.random.normal(key, w["mean"].shape)
+    drawn = params | {"w": w["mean"] + jnp.exp(0.5 * w["log_var"]) * noise}
+    return loss(drawn, x, y, index, key) + divergence(params)
+
+
 def examples(seed: int) -> Examples:
     """Rows of a line with noise."""
     rng = np.random.default_rng(seed)
@@ -78,20 +100,21 @@ def draft(settings: Settings) -> Draft:
         return freeze(plain, jax.tree.map(lambda first: round(steps * first), until))
 
     server = optimize(optimizer(1), is_uniform=not freezes(settings.get("freeze_until")))
-    requests, workers = settings.get("requests", 1.0), settings.get("workers", 1)
-    return Draft(gradient(objective(settings)), server, optimizer, requests, workers)
+    numbers = settings.get("requests", 1.0), settings.get("workers", 1)
+    return Draft(gradient(objective(settings)), server, optimizer, *numbers, divergence)
 
 
 def build(settings: Settings, x: np.ndarray, y: np.ndarray) -> Built:
     """See `distvi.engines.base.Recipe`."""
     rules = draft_of(rules_of(settings), draft(settings))
     problem = Problem(
-        shapes=jax.eval_shape(start),
+        shapes=jax.eval_shape(posterior if settings.get("posterior") else start),
         examples=Examples(x, y),
         indices=lambda position, count: batch_indices(3, N, position, count),
         batch_size=settings["batch_size"],
         key=jax.random.key(settings["seed"]),
         updates=settings.get("updates", UPDATES),
+        shares=lambda worker, workers, *slice_: share_indices(3, N, worker, workers, *slice_),
         recipe=Recipe("tests.linear:build", settings),
     )
     return Built(problem, rules.worker, rules.server, fault_injection.fault_of(settings))
@@ -109,7 +132,8 @@ def objective(settings: Settings) -> Any:
     """The loss, with what goes wrong in it."""
 
     def poisoned(params, x, y, index, key):
-        value = loss(params, x, y, index, key)
+        plain = loss_with_posterior if settings.get("posterior") else loss
+        value = plain(params, x, y, index, key)
         if "poison" in settings:
             value = jnp.where((index % settings["poison"] == 0).any(), jnp.nan, value)
         if "bad_batch" in settings:
@@ -146,7 +170,7 @@ def from_state(engine: Any, **changes: Any) -> Start:
     return found._replace(**changes)
 
 
-BEGIN = Start(start)
+BEGIN, POSTERIOR = Start(start), Start(posterior)
 
 
 def mesh(settings: Settings, *, start: Start = BEGIN, on: int = 1, **options: Any) -> MeshEngine:

@@ -1,6 +1,7 @@
 """What a run is made of: its key, its order of examples, its workers' requests."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,16 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import distvi
 from distvi.aggregation import asynchronous, k_sync, sync
 from distvi.config.resolve import resolve
 from distvi.data import batch_indices, sampling
-from distvi.engines.base import read_batches
+from distvi.engines.base import read_batches, read_request
 from distvi.engines.local.settings import LocalSettings
 from distvi.engines.mesh.settings import MeshSettings
 from distvi.engines.simulated.settings import SimulatedSettings
 from distvi.errors import InputError
 from distvi.numerics.noise import example_noise
 from distvi.runs.parts import run_key
+from distvi.training.plan import Plan
 from distvi.training.prepare import STALE_ADAM, prepare
 
 
@@ -95,6 +98,50 @@ def test_options_of_optimizers_are_spelled_with_dashes_as_well() -> None:
     settings = {"engine": "mesh", "updates": 9, "optimizer": "muon", "optimizer_options": options}
     found = prepare(resolve("digits", settings=settings)).config.training.optimizer_options
     assert found == {"consistent_rms": 0.2, "adam_learning_rate": 0.001}
+
+
+def test_a_batch_comes_from_a_worker_s_share() -> None:
+    def prepared(**settings: object) -> Plan:
+        engine = {"engine": "simulated", "rules": ("pvi",), "workers": 20}
+        return prepare(resolve("digits", settings=engine | settings))
+
+    plan = prepared()
+    train = len(plan.dataset.train)
+    assert plan.batch_size == train // 20
+    assert plan.recipe.settings["config"]["training"]["batch_size"] == train // 20
+    with pytest.raises(
+        InputError, match=r"training examples, 80 for each of 20 workers .* choose at most 80"
+    ):
+        prepared(batch_size=81)
+    with pytest.raises(InputError, match=f"there are {train}; use at most {train} workers"):
+        prepared(workers=train + 1)
+    for engine in ("simulated", "mesh"):
+        alone = prepared(engine=engine, workers=1)
+        assert alone.batch_size == prepared(rules=(), workers=1).batch_size == 200
+        problem, rule = alone.problem, alone.algorithm.worker
+        assert rule.partitioned
+        request = read_request(problem, rule, 2, worker=0, workers=1)
+        stream = read_batches(problem, 2 * rule.batches, rule.batches)
+        np.testing.assert_array_equal(request.positions, stream.positions)
+
+
+def test_a_model_without_posteriors_is_refused_before_anything_is_written() -> None:
+    class Line:
+        def init(self, key: jax.Array) -> dict[str, jax.Array]:
+            return {"w": jnp.zeros(64)}
+
+        def loss(self, params: Any, batch: Any, key: jax.Array) -> jax.Array:
+            return (batch.x @ params["w"]).mean()
+
+    class WithDivergence(Line):
+        def divergence(self, params: Any) -> jax.Array:
+            return params["w"].sum()
+
+    given = {"engine": "simulated", "rules": ("pvi",)}
+    for model, message in ((Line, "needs the KL apart"), (WithDivergence, "needs Gaussian post")):
+        with pytest.raises(InputError, match=f"rule 'pvi' {message}"):
+            distvi.train("digits", model=model(), **given)
+    assert not list(Path().glob("runs/*"))
 
 
 def test_rules_in_an_impossible_order_are_refused_before_anything_is_written() -> None:

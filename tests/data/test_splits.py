@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distvi.data import batch_indices, default_block, load, read_test_indices
+from distvi.data import batch_indices, default_block, load, read_test_indices, share_indices
 from distvi.data.sampling import BLOCKS_MIXED
 from distvi.data.splits import check_test_indices, split_by_fraction
 from distvi.errors import InputError
@@ -175,6 +175,52 @@ def test_the_stream_stays_what_it_is():
 def test_impossible_batches(bad: tuple[int, ...]):
     with pytest.raises(ValueError, match="negative or empty"):
         batch_indices(*bad)
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    n=st.integers(1, 60),
+    data=st.data(),
+    epoch=st.integers(0, 1000),
+    block=st.integers(1, 9),
+)
+def test_shares_are_a_partition_of_which_every_epoch_has_each_row_once(
+    seed: int, n: int, data: st.DataObject, epoch: int, block: int
+):
+    workers = data.draw(st.integers(1, n))
+    owned = []
+    for worker in range(workers):
+        share = [seed, n, worker, workers]
+        size = _size(*share, block)
+        order = share_indices(*share, epoch * size, size, block)
+        assert order.dtype == np.uint32
+        owned.append(np.sort(order))
+        np.testing.assert_array_equal(owned[-1], np.sort(share_indices(*share, 0, size, block)))
+        np.testing.assert_array_equal(order[size // 3 :][:2], share_indices(
+            *share, epoch * size + size // 3, len(order[size // 3 :][:2]), block
+        ))  # fmt: skip
+        if block == 1:
+            np.testing.assert_array_equal(owned[-1], np.arange(worker, n, workers))
+    np.testing.assert_array_equal(np.sort(np.concatenate(owned)), np.arange(n))
+    sizes = [len(each) for each in owned]
+    assert max(sizes) - min(sizes) <= min(block, n // workers)
+
+
+def _size(seed: int, n: int, worker: int, workers: int, block: int) -> int:
+    """The length of a share: before its first row comes again, all have come."""
+    order = share_indices(seed, n, worker, workers, 0, 2 * n, block)
+    return len(np.unique(order))
+
+
+def test_the_share_of_one_worker_is_the_stream_and_those_of_several_differ():
+    for block in (1, 7, 200):
+        alone = share_indices(3, 100, 0, 1, 50, 300, block)
+        np.testing.assert_array_equal(alone, batch_indices(3, 100, 50, 300, block))
+    orders = [share_indices(3, 100, worker, 2, 0, 50) // 2 for worker in range(2)]
+    assert not np.array_equal(*orders)
+    assert share_indices(0, 10, 1, 3, 2, 5).tolist() == [7, 7, 4, 1, 7]  # as of every run so far
+    with pytest.raises(ValueError, match="no such share"):
+        share_indices(0, 3, 0, 4, 0, 1)
 
 
 @pytest.mark.parametrize("other", [{"test_fraction": 0.5}, {"split_seed": 0}])

@@ -165,6 +165,8 @@ def test_axes_do_not_depend_on_the_blocks(seed: int, monkeypatch: pytest.MonkeyP
     whole = Standardization.learn(train, Task.REGRESSION, "pca")
     monkeypatch.setattr("distvi.data.standardization._ROWS_AT_ONCE", 7)
     parts = Standardization.learn(train, Task.REGRESSION, "pca")
+    assert parts.x_axes is not None
+    assert whole.x_axes is not None
     np.testing.assert_allclose(parts.x_axes, whole.x_axes, atol=1e-5)
 
 

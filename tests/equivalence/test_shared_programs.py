@@ -24,6 +24,8 @@ ENGINES: dict[str, dict[str, Any]] = {
     "async": {"engine": "simulated", "workers": 3, "scheme": "async"},
     "sync on 2 servers": {"engine": "simulated", "workers": 3, "servers": 2, "scheme": "sync"},
     "top-k": {"engine": "simulated", "workers": 2, "rules": ["top-k", "delay-compensation"]},
+    "pvi": {"engine": "simulated", "workers": 2, "rules": ["pvi"], "rule_options": {"steps": 2}},
+    "server-divergence": {"engine": "simulated", "workers": 2, "rules": ["server-divergence"]},
     "mesh": {"engine": "mesh"},
 }
 

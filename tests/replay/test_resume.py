@@ -31,6 +31,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "local": {"engine": "local"},
     "mesh with memory": {"engine": "mesh", **RULES},
     "local with memory": {"engine": "local", **RULES | {"rules": ["easgd", "top-k"]}},
+    "local with factors": {"engine": "local", "rules": ["pvi"], "rule_options": {"steps": 2}},
 }
 
 

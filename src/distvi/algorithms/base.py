@@ -101,6 +101,8 @@ class WorkerRule(NamedTuple):
         wire: How the payload travels; None: as it is, dense and in float32.
         feedback: ``(memory, payload, received) -> memory``: told what the servers will have of the
             payload, where the wire loses some of it.
+        partitioned: Whether each worker draws its batches from a share of the examples that is its
+            own for the whole run.
     """
 
     work: Callable[[Params, Memory, Batches, Array], Work]
@@ -108,6 +110,7 @@ class WorkerRule(NamedTuple):
     init: Callable[[Params], Memory] = _nothing
     wire: Wire | None = None
     feedback: Callable[[Memory, Payload, Payload], Memory] | None = None
+    partitioned: bool = False
 
     def without_wire(self, rule: str) -> "WorkerRule":
         """Itself, for a rule that changes what is sent: it does not ask how that travels.
@@ -176,6 +179,8 @@ class ServerRule(NamedTuple):
         keeps: Which older parameters it needs.
         is_uniform: Whether it treats all entries alike, whichever tensor they are in; then a part
             need not be cut where tensors end. Not so where labels or masks name tensors.
+        needs_all: Name of the rule that asks the model about all parameters, as one tree: then
+            there can be but one server. Empty where none does.
     """
 
     init: Callable[[Part], ServerState]
@@ -183,6 +188,7 @@ class ServerRule(NamedTuple):
     combine: Combine = weighted_sum
     keeps: Keep = Keep.NOTHING
     is_uniform: bool = False
+    needs_all: str = ""
 
     def apply(
         self, part: Part, state: ServerState, deliveries: Sequence[Delivery], rate: Scalar

@@ -36,7 +36,7 @@ from distvi.algorithms.base import (
     ServerRule,
     ServerState,
 )
-from distvi.algorithms.draft import Draft
+from distvi.algorithms.draft import Draft, Sent
 from distvi.algorithms.running import Running, mean_of, running
 from distvi.errors import InputError
 from distvi.system.settings import Settings
@@ -245,6 +245,7 @@ def _corrected(
 
 def wrap(settings: DelayCompensationSettings, draft: Draft) -> Draft:
     """See `distvi.algorithms.registry`."""
+    draft.takes("delay-compensation", Sent.GRADIENT, Sent.LIKELIHOOD, Sent.DISTANCE)
     strength = STRENGTHS[settings.curvature] if settings.strength is None else settings.strength
     rules = {
         "gradient": delay_compensated(strength),

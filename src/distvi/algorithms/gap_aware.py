@@ -29,7 +29,7 @@ from distvi.algorithms.base import (
     Scalar,
     ServerRule,
 )
-from distvi.algorithms.draft import Draft
+from distvi.algorithms.draft import Draft, Sent
 from distvi.algorithms.running import StepState, moved, running, steps_apart
 from distvi.system.settings import Settings
 
@@ -75,4 +75,5 @@ def gap_aware(step_decay: float) -> Callable[[ServerRule], ServerRule]:
 
 def wrap(settings: GapAwareSettings, draft: Draft) -> Draft:
     """See `distvi.algorithms.registry`."""
+    draft.takes("gap-aware", Sent.GRADIENT, Sent.LIKELIHOOD, Sent.DISTANCE)
     return draft._replace(server=gap_aware(settings.step_decay)(draft.server))

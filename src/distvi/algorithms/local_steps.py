@@ -27,7 +27,7 @@ from jaxtyping import Array
 from pydantic import Field
 
 from distvi.algorithms.base import Batches, Memory, Params, Work, WorkerRule, weighted_sum
-from distvi.algorithms.draft import Draft
+from distvi.algorithms.draft import Draft, Sent
 from distvi.algorithms.gradient import optimize
 from distvi.errors import InputError
 from distvi.system.settings import Settings
@@ -65,22 +65,46 @@ def local_steps(
             return rule.init(params), optimizer.init(params)
 
         def work(params: Params, memory: Memory, batches: Batches, key: Array) -> Work:
-            def step(carry: tuple[Params, Memory], own: Batches) -> tuple[tuple, Array]:
-                here, (inner, state) = carry
-                payload, inner, neg_elbo = rule.work(here, inner, own, key)
-                updates, state = optimizer.update(payload, state, here)
-                return (optax.apply_updates(here, updates), (inner, state)), neg_elbo
-
-            in_steps = jax.tree.map(
-                lambda rows: rows.reshape(steps, rule.batches, *rows.shape[1:]), batches
-            )
-            (end, memory), neg_elbos = jax.lax.scan(step, (params, memory), in_steps)
-            distance = jax.tree.map(jnp.subtract, params, end)
-            return Work(distance, memory, neg_elbos.mean())
+            end, memory, neg_elbo = walk(rule, steps, optimizer, params, memory, batches, key)
+            return Work(jax.tree.map(jnp.subtract, params, end), memory, neg_elbo)
 
         return rule._replace(work=work, init=init, batches=steps * rule.batches)
 
     return wrap
+
+
+def walk(
+    rule: WorkerRule,
+    steps: int,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    memory: Memory,
+    batches: Batches,
+    key: Array,
+) -> tuple[Params, Memory, Array]:
+    """Where steps along a rule's payloads lead; the memory then, and the mean negative ELBO.
+
+    Args:
+        rule: What it steps along.
+        steps: How many.
+        optimizer: Makes them.
+        params: Where it begins.
+        memory: Of the rule, and the optimizer's state.
+        batches: Those of all steps.
+        key: The run's key.
+    """
+
+    def step(carry: tuple[Params, Memory], own: Batches) -> tuple[tuple, Array]:
+        here, (inner, state) = carry
+        payload, inner, neg_elbo = rule.work(here, inner, own, key)
+        updates, state = optimizer.update(payload, state, here)
+        return (optax.apply_updates(here, updates), (inner, state)), neg_elbo
+
+    in_steps = jax.tree.map(
+        lambda rows: rows.reshape(steps, rule.batches, *rows.shape[1:]), batches
+    )
+    (end, memory), neg_elbos = jax.lax.scan(step, (params, memory), in_steps)
+    return end, memory, neg_elbos.mean()
 
 
 def with_local_steps(
@@ -102,10 +126,12 @@ def with_local_steps(
             f"rule '{rule}' gives the servers another optimizer, so it comes before rules that "
             "say what servers make of contributions, such as 'delay-compensation'; name it first"
         )
+    draft.takes(rule, Sent.GRADIENT)
     inner = draft.optimizer(steps * draft.requests_per_update)
     return draft._replace(
         worker=local_steps(steps, inner)(draft.worker.without_wire(rule)),
         server=optimize(outer, is_uniform=True),
+        sent=Sent.DISTANCE,
     )
 
 

@@ -50,6 +50,8 @@ RULES: dict[str, Rule] = {
     "cast": Rule(f"{_HERE}.cast", "CastSettings"),
     "int8": Rule(f"{_HERE}.int8", "Int8Settings"),
     "robust-mean": Rule(f"{_HERE}.robust_mean", "RobustMeanSettings"),
+    "server-divergence": Rule(f"{_HERE}.server_divergence", "ServerDivergenceSettings"),
+    "pvi": Rule(f"{_HERE}.pvi", "PVISettings"),
     "delay-compensation": Rule(f"{_HERE}.delay_compensation", "DelayCompensationSettings"),
     "gap-aware": Rule(f"{_HERE}.gap_aware", "GapAwareSettings"),
     "step-limit": Rule(f"{_HERE}.step_limit", "StepLimitSettings"),

@@ -32,7 +32,7 @@ from distvi.algorithms.base import (
     Scalar,
     ServerRule,
 )
-from distvi.algorithms.draft import Draft
+from distvi.algorithms.draft import Draft, Sent
 from distvi.algorithms.running import StepState, mean_of, moved, running, steps_apart
 from distvi.system.settings import Settings
 
@@ -102,5 +102,6 @@ def step_limited(limit: float, step_decay: float) -> Callable[[ServerRule], Serv
 
 def wrap(settings: StepLimitSettings, draft: Draft) -> Draft:
     """See `distvi.algorithms.registry`."""
+    draft.takes("step-limit", Sent.GRADIENT, Sent.LIKELIHOOD, Sent.DISTANCE)
     server = step_limited(settings.limit, settings.step_decay)(draft.server)
     return draft._replace(server=server)

@@ -5,7 +5,7 @@ from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.data.deformation import augment
 from distvi.data.loading import load, load_inputs
 from distvi.data.registry import available, data_folder, fetch, info
-from distvi.data.sampling import batch_indices, default_block
+from distvi.data.sampling import batch_indices, default_block, share_indices
 from distvi.data.splits import (
     DEFAULT_SPLIT_SEED,
     DEFAULT_TEST_FRACTION,
@@ -32,4 +32,5 @@ __all__ = [
     "load",
     "load_inputs",
     "read_test_indices",
+    "share_indices",
 ]

@@ -68,6 +68,44 @@ def batch_indices(seed: int, n: int, position: int, count: int, block: int = 1) 
     return np.concatenate(parts) if parts else np.empty(0, np.uint32)
 
 
+def share_indices(
+    seed: int, n: int, worker: int, workers: int, position: int, count: int, block: int = 1
+) -> np.ndarray:
+    """Entries of a worker's own endless stream: shuffled epochs of its share of the examples.
+
+    Worker w of P owns every P-th block of rows from the w-th on; with blocks of one row those whose
+    number is w modulo P, so shares differ by one row at most. Each share is shuffled by itself, as
+    `batch_indices` shuffles all. That of a single worker is all examples, in that very order.
+
+    Args:
+        seed: Seed of the order, from 0 on.
+        n: Number of examples.
+        worker: Whose share, w.
+        workers: How many shares there are, P; not more than examples.
+        position: Where to begin, in examples of the share since the start of training.
+        count: How many.
+        block: Neighbouring rows that stay together; fewer, where blocks are too few to share.
+
+    Returns:
+        Row numbers, uint32 (count,).
+
+    Example:
+        >>> sorted(share_indices(0, 7, worker=1, workers=3, position=0, count=2).tolist())
+        [1, 4]
+    """
+    if not 0 <= worker < workers <= n:
+        raise ValueError(f"no such share: {worker=}, {workers=}, {n=}")
+    block = min(block, n // workers)
+    if workers == 1:
+        return batch_indices(seed, n, position, count, block)
+    own_blocks = len(range(worker, -(-n // block), workers))
+    last = worker + (own_blocks - 1) * workers
+    size = (own_blocks - 1) * block + min(block, n - last * block)
+    own_seed = np.random.SeedSequence([seed, worker]).generate_state(1, np.uint64).item()
+    number, row = np.divmod(batch_indices(own_seed, size, position, count, block), block)
+    return ((worker + number * workers) * block + row).astype(np.uint32)
+
+
 def _rest_of_epoch(offset: int, seed: int, epoch: int, n: int, block: int) -> np.ndarray:
     """An epoch from this entry on, as far as it is drawn at once."""
     if block == 1:

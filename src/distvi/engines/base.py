@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Integer, UInt32
 
 from distvi.algorithms.base import Batches, Memory, Params, ServerRule, ServerState, WorkerRule
 from distvi.engines.trace import Span
-from distvi.errors import RunFailed
+from distvi.errors import InputError, RunFailed
 from distvi.protocol import Observer
 from distvi.system.programs import OWN_PROGRAMS, Programs
 
@@ -69,6 +69,8 @@ class Problem(NamedTuple):
         key: The run's key; batch t draws its noise from ``fold_in(key, t)``.
         updates: Of the whole run.
         seed: Of whatever else is drawn.
+        shares: ``shares(worker, workers, position, count)``: that part of the stream of a worker's
+            own share of the examples; None: they are not to be shared out.
         recipe: How another process builds the same; None: it cannot.
         no_recipe: Why it cannot.
         programs: Compiles what runs in this process.
@@ -81,6 +83,7 @@ class Problem(NamedTuple):
     key: Array
     updates: int
     seed: int = 0
+    shares: Callable[[int, int, int, int], Integer[np.ndarray, " count"]] | None = None
     recipe: Recipe | None = None
     no_recipe: str = "it has no recipe"
     programs: Programs = OWN_PROGRAMS
@@ -110,7 +113,7 @@ class Built(NamedTuple):
 def batch_indices(
     problem: Problem, first: int, count: int, *, worker: int = 0, workers: int = 1
 ) -> UInt32[np.ndarray, "count batch"]:
-    """Which examples some consecutive batches of a worker have: the one rule for all engines.
+    """Which examples some consecutive batches of a worker have, where all draw from all examples.
 
     Batch t of worker w of n begins at ``(t * n + w) * batch_size`` in the run's stream of examples.
     So n workers in lockstep use the examples and the noise of one with n times the batch.
@@ -137,6 +140,39 @@ def read_batches(
 ) -> Batches:
     """Those batches, copied from the training set; arguments as of `batch_indices`."""
     index = batch_indices(problem, first, count, worker=worker, workers=workers)
+    return _copied(problem, first, index)
+
+
+def read_request(
+    problem: Problem, rule: WorkerRule, number: int, *, worker: int, workers: int
+) -> Batches:
+    """What a worker's request consumes, copied from the training set: the one rule for engines.
+
+    Args:
+        problem: Has the examples.
+        rule: Says how many batches that are, and whether they come from the worker's own share.
+        number: Which of the worker's requests.
+        worker: Which one.
+        workers: How many there are, those that have left included: shares stay as they are.
+
+    Raises:
+        InputError: each worker is to have its own share, and the problem has none.
+    """
+    count, size = rule.batches, problem.batch_size
+    first = number * count
+    if not rule.partitioned:
+        return read_batches(problem, first, count, worker=worker, workers=workers)
+    if problem.shares is None:
+        raise InputError(
+            "a rule of this run gives each worker its own share of the examples, but the problem "
+            "has no shares; give it some, or leave the rule out"
+        )
+    index = problem.shares(worker, workers, first * size, count * size)
+    return _copied(problem, first, index.astype(np.uint32).reshape(count, size))
+
+
+def _copied(problem: Problem, first: int, index: UInt32[np.ndarray, "count batch"]) -> Batches:
+    count = len(index)
     rows = problem.examples.take(index.ravel())
     x, y = (each.reshape(index.shape + each.shape[1:]) for each in rows)
     return Batches(np.arange(first, first + count, dtype=np.uint32), x, y, index)  # pyright: ignore

@@ -60,7 +60,7 @@ _CALLS = frozenset(
 
 
 def locality_of(rule: ServerRule, params: PyTree) -> tuple[Locality, str]:
-    """The locality of a rule, and the operation that widened it.
+    """The locality of a rule, and the operation that widened it, or the rule that did by its name.
 
     Where the analysis does not know an operation it assumes the wider locality.
 
@@ -74,6 +74,8 @@ def locality_of(rule: ServerRule, params: PyTree) -> tuple[Locality, str]:
         >>> locality_of(optimize(optax.adam(0.1)), {"w": jnp.zeros((2, 2))})[0].name
         'ELEMENTWISE'
     """
+    if rule.needs_all:
+        return Locality.GLOBAL, f"rule '{rule.needs_all}'"
     params = jax.eval_shape(lambda tree: tree, params)
     state = jax.eval_shape(rule.init, params)
     leaves = len(jax.tree.leaves(params))

@@ -296,6 +296,11 @@ def make_shards(layout: Layout, placement: Placement, rule: ServerRule) -> Shard
     """
     params = jax.eval_shape(layout.unflatten, _shape(layout))
     locality, cause = locality_of(rule, params)
+    if rule.needs_all and len(placement.shards) > 1:
+        raise InputError(
+            f"rule '{rule.needs_all}' needs all parameters together, but they are on "
+            f"{len(placement.shards)} servers; use 1 server"
+        )
     _check_locality(layout, placement, locality, cause)
     by_run = rule.is_uniform and locality is Locality.ELEMENTWISE
     each = tuple(Shard(layout, slices, rule, by_run) for slices in placement.shards)

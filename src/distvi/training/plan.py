@@ -18,7 +18,7 @@ from distvi.algorithms.freeze import freeze, freezes
 from distvi.algorithms.gradient import gradient, optimize
 from distvi.algorithms.registry import draft_of, settings_of
 from distvi.config.run import RunConfig
-from distvi.data import Dataset, Examples, Schema, Standardization, batch_indices
+from distvi.data import Dataset, Examples, Schema, Standardization, batch_indices, share_indices
 from distvi.engines.base import Built, Engine, Problem, Recipe, Start
 from distvi.engines.registry import ENGINES
 from distvi.errors import InputError
@@ -230,6 +230,9 @@ class Plan:
         def indices(position: int, count: int) -> np.ndarray:
             return batch_indices(training.seed, n_data, position, count, block)
 
+        def shares(worker: int, workers: int, position: int, count: int) -> np.ndarray:
+            return share_indices(training.seed, n_data, worker, workers, position, count, block)
+
         return Problem(
             shapes=self.shapes,
             examples=self._conditioned[0],
@@ -238,6 +241,7 @@ class Plan:
             key=run_key(self.config),
             updates=self.updates,
             seed=training.seed,
+            shares=shares,
             recipe=None if self.own.stuck else self.recipe,
             no_recipe=self.own.stuck,
             programs=self.programs,

@@ -9,6 +9,7 @@ from jaxtyping import Array
 from distvi import data
 from distvi.aggregation import scheme_named
 from distvi.aggregation.registry import SCHEMES, register, typed_options
+from distvi.algorithms.base import WorkerRule
 from distvi.algorithms.draft import Draft
 from distvi.algorithms.gradient import gradient, optimize
 from distvi.algorithms.registry import draft_of, given_options
@@ -76,11 +77,12 @@ def prepare(
             config = config.model_copy(update={"data": inputs})
         standardization = Standardization.learn(dataset.train, dataset.task, config.data.inputs)
     requests = engine.requests_per_update(scheme)
-    batches = _batches_per_request(rules, requests, engine.contributors)
-    gradients = engine.contributions_per_update(scheme) * batches
-    training, updates = _resolve_lengths(config.training, len(dataset.train), gradients)
+    worker = _untraced(rules, requests, engine.contributors)
+    gradients = engine.contributions_per_update(scheme) * worker.batches
+    shares = engine.contributors if worker.partitioned else 1
+    training, updates = _resolve_lengths(config.training, len(dataset.train), gradients, shares)
     if training.optimizer == AUTO:
-        is_stale = batches == 1 and engine.mean_staleness(scheme) >= 1
+        is_stale = worker.batches == 1 and engine.mean_staleness(scheme) >= 1
         training = _resolve_optimizer(training, is_stale=is_stale)
     if training.evaluate_samples is None:
         fewer = min(SAMPLES_DURING, config.model.test_samples)
@@ -139,10 +141,10 @@ def _resolve_optimizer(training: TrainingSettings, *, is_stale: bool) -> Trainin
     return training.model_copy(update={"optimizer": "adam", "optimizer_options": options})
 
 
-def _batches_per_request(
+def _untraced(
     rules: Mapping[str, Settings], requests_per_update: float, workers: int
-) -> int:
-    """How many the rules make a request consume, whatever the model and the optimizer."""
+) -> WorkerRule:
+    """What the rules make of a request, to see what it consumes: that needs no model."""
     plain = optax.sgd(1.0)
 
     def no_loss(params: Any, x: Array, y: Array, index: Array, key: Array) -> Array:
@@ -160,7 +162,7 @@ def _batches_per_request(
         workers,
         divergence=no_divergence,
     )
-    return draft_of(rules, draft).worker.batches
+    return draft_of(rules, draft).worker
 
 
 def _resolve_split(settings: DataSettings, dataset: Dataset) -> DataSettings:
@@ -176,15 +178,21 @@ def _resolve_split(settings: DataSettings, dataset: Dataset) -> DataSettings:
 
 
 def _resolve_lengths(
-    training: TrainingSettings, n_train: int, gradients_per_update: int
+    training: TrainingSettings, n_train: int, gradients_per_update: int, shares: int
 ) -> tuple[TrainingSettings, int]:
     """Write out what depends on the number of examples; and the number of updates."""
-    batch_size = training.batch_size or min(DEFAULT_BATCH_SIZE, n_train)
-    if batch_size > n_train:
+    share = n_train // shares  # of which a batch is drawn
+    if not share:
         raise InputError(
-            f"the batch size is {batch_size}, but there are {n_train} training examples; "
-            f"choose at most {n_train}"
+            f"each of {shares} workers has its own share of the training examples under these "
+            f"rules, but there are {n_train}; use at most {n_train} workers"
         )
+    batch_size = training.batch_size or min(DEFAULT_BATCH_SIZE, share)
+    if batch_size > share:
+        there = f"there are {n_train} training examples"
+        if shares > 1:
+            there += f", {share} for each of {shares} workers under these rules"
+        raise InputError(f"the batch size is {batch_size}, but {there}; choose at most {share}")
     updates: int | float = training.updates or DEFAULT_GRADIENTS / gradients_per_update
     if training.epochs is not None:
         updates = training.epochs * n_train / (batch_size * gradients_per_update)

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from distvi.algorithms.base import Batches, Memory, WorkerRule, answer
 from distvi.algorithms.combine import is_finite
-from distvi.engines.base import Built, read_batches
+from distvi.engines.base import Built, read_request
 from distvi.engines.coordinator.clock import MachineClock
 from distvi.engines.coordinator.messages import Compute, Computed
 from distvi.engines.coordinator.slots import Numbers, SlotMap, views
@@ -66,9 +66,9 @@ class Worker:
 
     def batch(self, turn: int) -> WorkerBatch:
         """What a request consumes."""
-        problem, count = self._built.problem, self._slots.rule.batches
+        problem, rule = self._built.problem, self._slots.rule
         numbers = {"worker": self._number, "workers": self._workers}
-        return WorkerBatch(turn, read_batches(problem, turn * count, count, **numbers))
+        return WorkerBatch(turn, read_request(problem, rule, turn, **numbers))
 
     def compile(self, one_at_a_time: AbstractContextManager[Any] | None = None) -> float:
         """Compile the program; the seconds it took.

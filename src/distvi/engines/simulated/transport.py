@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from distvi.algorithms.base import Batches, Memory, WorkerRule, answer
 from distvi.algorithms.combine import is_finite
-from distvi.engines.base import Problem, read_batches
+from distvi.engines.base import Problem, read_request
 from distvi.engines.simulated.cluster import Cluster
 from distvi.parameters import Flat, Layout, ParameterVersion, Shards, Store
 from distvi.protocol import (
@@ -135,7 +135,7 @@ class SimulatedTransport:
     """A transport: the cluster's times, and the numbers that belong to them.
 
     Batches and noise of a worker's request depend on how many it was asked for before, and on
-    nothing else; see `distvi.engines.base.batch_indices`.
+    nothing else; see `distvi.engines.base.read_request`.
 
     Args:
         problem: What to optimize.
@@ -242,10 +242,8 @@ class SimulatedTransport:
         """The answer to a request, once; nobody waits for it here."""
         if key not in self._begun:
             problem, rule, (parameters, number) = self._problem, self._rule, self._sent[key]
-            worker, count = key[0], rule.batches
-            batches = read_batches(
-                problem, number * count, count, worker=worker, workers=len(self.cluster.workers)
-            )
+            worker, workers = key[0], len(self.cluster.workers)
+            batches = read_request(problem, rule, number, worker=worker, workers=workers)
             memory = self.memories.now(worker, parameters.flat)
             self._begun[key] = self._answer(parameters.flat, memory, batches, problem.key)
         return self._begun[key]
