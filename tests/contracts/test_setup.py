@@ -150,6 +150,30 @@ def test_rules_in_an_impossible_order_are_refused_before_anything_is_written() -
         prepare(resolve("digits", settings=settings))
 
 
+@pytest.mark.parametrize(
+    ("engine", "contributions"),
+    [
+        ({"engine": "mesh"}, 1),
+        ({"engine": "local", "workers": 2}, 2),
+        ({"engine": "local", "workers": 8, "scheme": "async"}, 1),
+        ({"engine": "simulated", "workers": 4, "scheme": "k-async"}, 2),
+    ],
+)
+def test_robust_means_of_fewer_than_three_are_refused_before_anything_is_written(
+    engine: dict[str, Any], contributions: int
+) -> None:
+    with pytest.raises(InputError, match=f"at least 3 contributions, .* have {contributions}:"):
+        prepare(resolve("digits", settings={"rules": ("robust-mean",), **engine}))
+
+
+@pytest.mark.parametrize("scheme", ["sync", "dynamic-backup", "softsync", "k-batch-async"])
+def test_robust_means_of_several_are_planned(scheme: str) -> None:
+    settings = {"engine": "local", "workers": 6, "scheme": scheme, "rules": ("robust-mean",)}
+    assert prepare(resolve("digits", settings=settings)).algorithm.server.combine.__module__ == (
+        "distvi.algorithms.robust_mean"
+    )
+
+
 def test_blocks_of_large_data_are_written_to_the_configuration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -190,7 +190,7 @@ def test_shares_are_a_partition_of_which_every_epoch_has_each_row_once(
     workers = data.draw(st.integers(1, n))
     owned = []
     for worker in range(workers):
-        share = [seed, n, worker, workers]
+        share = seed, n, worker, workers
         size = _size(*share, block)
         order = share_indices(*share, epoch * size, size, block)
         assert order.dtype == np.uint32
@@ -217,7 +217,7 @@ def test_the_share_of_one_worker_is_the_stream_and_those_of_several_differ():
         alone = share_indices(3, 100, 0, 1, 50, 300, block)
         np.testing.assert_array_equal(alone, batch_indices(3, 100, 50, 300, block))
     orders = [share_indices(3, 100, worker, 2, 0, 50) // 2 for worker in range(2)]
-    assert not np.array_equal(*orders)
+    assert not np.array_equal(orders[0], orders[1])
     assert share_indices(0, 10, 1, 3, 2, 5).tolist() == [7, 7, 4, 1, 7]  # as of every run so far
     with pytest.raises(ValueError, match="no such share"):
         share_indices(0, 3, 0, 4, 0, 1)

@@ -107,9 +107,9 @@ def test_every_gradient_is_accounted_for(settings, cache) -> None:
 )
 def test_processes_compute_what_simulated_workers_do(settings, cache, rules) -> None:
     own = settings | {"rules": rules, "updates": 20}
-    many: dict[str, Any] = {"workers": 3 if "robust-mean" in rules else 2, "servers": 2}
-    values, state = trained(linear.local(own, sync(), **many, cache=cache), 20)
-    theirs, their_state = trained(linear.simulated(own, sync(), **many), 20)
+    workers = 3 if "robust-mean" in rules else 2
+    values, state = trained(linear.local(own, sync(), workers, servers=2, cache=cache), 20)
+    theirs, their_state = trained(linear.simulated(own, sync(), workers, servers=2), 20)
     assert_close(values, theirs, 1e-5)
     assert jax.tree.structure(state) == jax.tree.structure(their_state)
     assert_close(state, their_state, 1e-5)
