@@ -61,7 +61,9 @@ class Health:
         has_lost = gained > _GAINED and loss > self._best + _LOST * gained
         self._bad = self._bad + 1 if has_lost else 0
         share = _STALE_SHARE if self.staleness >= 1 else _SHARE
-        is_late = update >= max(_FIRST, share * self._plan.updates)
+        is_late = update >= share * self._plan.updates
+        if update < _FIRST:
+            return None
         if self._bad >= 2:  # a single one may be an accident of its batches
             return self._complaint(update, loss, "has lost most of what it had learnt")
         if is_late and gained < _NO_BETTER:
