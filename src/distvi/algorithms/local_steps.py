@@ -121,12 +121,12 @@ def with_local_steps(
     Raises:
         InputError: a rule before it says how payloads travel, or what servers make of them.
     """
+    draft.takes(rule, Sent.GRADIENT)
     if draft.server.combine is not weighted_sum:
         raise InputError(
             f"rule '{rule}' gives the servers another optimizer, so it comes before rules that "
             "say what servers make of contributions, such as 'delay-compensation'; name it first"
         )
-    draft.takes(rule, Sent.GRADIENT)
     inner = draft.optimizer(steps * draft.requests_per_update)
     return draft._replace(
         worker=local_steps(steps, inner)(draft.worker.without_wire(rule)),
