@@ -98,6 +98,8 @@ class WorkerRule(NamedTuple):
             payload, where the wire loses some of it.
         partitioned: Whether each worker draws its batches from a share of the examples that is its
             own for the whole run.
+        follows_itself: Whether a worker's parameters should have its earlier contributions in them,
+            so that it is asked again no sooner, unless a scheme is told to.
     """
 
     work: Callable[[Params, Memory, Batches, Array], Work]
@@ -106,6 +108,7 @@ class WorkerRule(NamedTuple):
     wire: Wire | None = None
     feedback: Callable[[Memory, Payload, Payload], Memory] | None = None
     partitioned: bool = False
+    follows_itself: bool = False
 
 
 class Keep(StrEnum):
