@@ -39,6 +39,7 @@ def test_the_run_s_key_is_the_same_whatever_kind_jax_prefers(preferred: str) -> 
         ({"engine": "local", "workers": 2}, 2),
         ({"engine": "local", "workers": 1}, 1),
         ({"engine": "local", "workers": 2, "scheme_options": {"in_flight": 1}}, 1),
+        ({"engine": "local", "workers": 2, "rules": ("pvi",)}, 1),
         ({"engine": "simulated", "workers": 2}, 1),
     ],
     ids=str,

