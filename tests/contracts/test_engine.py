@@ -220,7 +220,7 @@ def test_every_rule_gives_finite_parameters_and_counts_add_up(
     kind: Kind, settings, rules: str
 ) -> None:
     settings, start = settings | {"rules": RULES[rules]}, linear.start()
-    rule = linear.made(settings, sync())[1].worker
+    rule = linear.made(settings, sync(), 3)[1].worker  # robust means need three
     updates = min(kind.updates, 10)
     with kind.make(settings) as engine:
         values = engine.advance(updates)

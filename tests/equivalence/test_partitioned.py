@@ -139,7 +139,7 @@ def test_a_problem_without_shares_says_so(settings) -> None:
 
 
 def test_a_worker_that_died_begins_with_its_part_of_all_factors(settings) -> None:
-    _, algorithm = linear.made(settings | {"rules": PVI}, sync())
+    _, algorithm = linear.made(settings | {"rules": PVI}, sync(), WORKERS)
     params = linear.posterior() | {"log_sd": jnp.float32(0.5)}
     _, _, (factor,) = algorithm.worker.init(params)
     (q,) = posteriors(params)

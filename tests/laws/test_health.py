@@ -88,3 +88,8 @@ def test_the_loss_of_a_constant(seed: int) -> None:
     assert constant_loss(Examples(x, counts), Task.COUNT) == pytest.approx(expected, rel=1e-6)
     none = Examples(x, np.zeros((1000, 1), np.float32))
     assert constant_loss(none, Task.COUNT) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_what_was_said_before_is_not_said_again(plan: Plan) -> None:
+    health = Health(plan, has_complained=True)
+    assert all(health.look(100 * n, 99.0, plan.initial_params) is None for n in range(1, 20))

@@ -34,7 +34,7 @@ from jaxtyping import Array, Float
 from pydantic import Field
 
 from distvi.algorithms.base import Delivery, Part, ServerRule, ServerState, weighted_sum
-from distvi.algorithms.draft import Draft
+from distvi.algorithms.draft import Draft, Sent
 from distvi.errors import InputError
 from distvi.system.settings import Settings
 
@@ -160,11 +160,12 @@ def comparisons(count: int) -> Iterator[tuple[int, int]]:
 
 def wrap(settings: RobustMeanSettings, draft: Draft) -> Draft:
     """See `distvi.algorithms.registry`."""
+    draft.takes("robust-mean", Sent.GRADIENT, Sent.LIKELIHOOD, Sent.DISTANCE)
     if draft.contributions_per_update < _FEWEST:
         raise InputError(
             f"rule 'robust-mean' needs updates of at least {_FEWEST} contributions, and this run's "
             f"have {draft.contributions_per_update}: choose more workers, or a scheme that "
-            "collects more, such as sync"
+            "collects more, such as sync (the devices of engine mesh are one worker together)"
         )
     if draft.server.combine is not weighted_sum:
         raise InputError(

@@ -23,6 +23,7 @@ from jaxtyping import Array
 from distvi.algorithms.base import (
     Batches,
     Delivery,
+    Keep,
     Memory,
     Params,
     Part,
@@ -32,6 +33,7 @@ from distvi.algorithms.base import (
     WorkerRule,
 )
 from distvi.algorithms.draft import Draft, Sent
+from distvi.errors import InputError
 from distvi.system.settings import Settings
 
 NAME = "server-divergence"
@@ -95,6 +97,11 @@ def with_divergence(divergence: Callable[[Params], Array]) -> Callable[[ServerRu
 def wrap(settings: ServerDivergenceSettings, draft: Draft) -> Draft:
     """See `distvi.algorithms.registry`."""
     draft.takes(NAME, Sent.GRADIENT)
+    if draft.server.keeps is Keep.BASE:
+        raise InputError(
+            f"rule '{NAME}' changes what contributions are, so it comes before rules that correct "
+            "stale ones, such as 'delay-compensation' or 'step-limit'; name it first"
+        )
     divergence = draft.told_divergence(NAME)
     return draft._replace(
         worker=without_divergence(divergence)(draft.worker),

@@ -79,6 +79,31 @@ def check_neg_elbo(
     look(size)
 
 
+def check_divergence(divergence: Callable[[Params], Array], shapes: Params) -> None:
+    """Look at a model's ``divergence`` without computing it.
+
+    Args:
+        divergence: Of one's own.
+        shapes: Of the parameters.
+
+    Raises:
+        InputError: it is not a function of the parameters that gives one number.
+    """
+    try:
+        found = jax.eval_shape(lambda params: jnp.asarray(divergence(params)), shapes)
+        is_number = found.shape == () and found.dtype == jnp.float32
+    except Exception as error:  # of someone's code
+        raise InputError(
+            f"the model's divergence(params) failed: {error}; it should give its KL in nats, one "
+            "float32 number, or have another name"
+        ) from error
+    if not is_number:
+        raise InputError(
+            f"the model's divergence(params) gives {found.dtype}{list(found.shape)}; it should give "
+            "its KL in nats, one float32 number, or have another name"
+        )
+
+
 def _name(model: Trainable) -> str:
     return type(getattr(model, "own", model)).__name__
 

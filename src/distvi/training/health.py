@@ -30,17 +30,20 @@ class Health:
     """Looks at a run now and then, and complains once.
 
     Args:
-        plan: Of the run.
+        plan: Of the run. A model that does not tell its KL apart is left in peace: its loss need
+            not be a log density at all.
         update: From which it goes on.
+        has_complained: Whether it has before that.
     """
 
-    def __init__(self, plan: Plan, update: int = 0) -> None:
+    def __init__(self, plan: Plan, update: int = 0, *, has_complained: bool = False) -> None:
         self._plan, self._n_train = plan, len(plan.dataset.train)
+        self._kl = plan.programs.jit("divergence", plan.divergence) if plan.has_divergence else None
         self.staleness = plan.config.engine.mean_staleness(plan.scheme)
         self._every = max(1, plan.updates // _LOOKS)
         self._next = update + self._every
-        self._constant: float | None = None
-        self._best, self._bad, self._has_complained = math.inf, 0, False
+        self._constant = constant_loss(plan.dataset.train, plan.dataset.task)
+        self._best, self._bad, self._has_complained = math.inf, 0, has_complained
 
     def look(self, update: int, neg_elbo: float, params: Callable[[], Any]) -> str | None:
         """A complaint, if there is one.
@@ -50,12 +53,10 @@ class Health:
             neg_elbo: Of an example, in the mean over the last updates, in nats.
             params: Gives the parameters after those.
         """
-        if self._has_complained or update < self._next:
+        if self._kl is None or self._has_complained or update < self._next:
             return None
         self._next = update + self._every
-        loss = neg_elbo - self._divergence(params()) / self._n_train
-        if self._constant is None:
-            self._constant = self._of_a_constant(loss)
+        loss = neg_elbo - float(self._kl(params())) / self._n_train
         self._best = min(self._best, loss)
         gained = self._constant - self._best
         has_lost = gained > _GAINED and loss > self._best + _LOST * gained
@@ -70,23 +71,10 @@ class Health:
             return self._complaint(update, loss, "has learnt nothing yet")
         return None
 
-    def _divergence(self, params: Any) -> float:
-        plan = self._plan
-        if not plan.has_divergence:
-            return 0.0
-        return float(plan.programs.jit("divergence", plan.divergence)(params))
-
-    def _of_a_constant(self, first: float) -> float:
-        """In nats an example; of a model that does not tell the KL apart, the first loss seen."""
-        if not self._plan.has_divergence:
-            return first
-        train = self._plan.dataset.train
-        return constant_loss(train, self._plan.dataset.task)
-
     def _complaint(self, update: int, loss: float, what: str) -> str:
         self._has_complained = True
-        assert self._constant is not None
-        cures = cures_of(self._plan.config, self.staleness)
+        batches = self._plan.algorithm.worker.batches
+        cures = cures_of(self._plan.config, self.staleness, of_gradients=batches == 1)
         why = ""
         if self.staleness >= 1:
             why = f" Its gradients are about {self.staleness:.3g} updates old."
@@ -122,14 +110,22 @@ def constant_loss(train: Examples, task: Task) -> float:
     return y.shape[1] * 0.5 * math.log(2 * math.pi * math.e)
 
 
-def cures_of(config: RunConfig, staleness: float) -> str:
-    """What to try, the likeliest first, without what the run has already."""
+def cures_of(config: RunConfig, staleness: float, *, of_gradients: bool) -> str:
+    """What to try, the likeliest first, without what the run has already.
+
+    Args:
+        config: Of the run.
+        staleness: Of its contributions, in updates.
+        of_gradients: Whether these are gradients, and not the way of several steps.
+    """
     training, cures = config.training, []
     is_stale = staleness >= 1
     options: Mapping[str, Any] = training.optimizer_options
     if is_stale and config.data.inputs not in ("pca", "whiten"):
         cures.append("--inputs pca")
-    if is_stale and not (training.optimizer == "adam" and options.get("b1") == 0.0):
+    if is_stale and not of_gradients:
+        cures.append("fewer steps between contributions")
+    elif is_stale and not (training.optimizer == "adam" and options.get("b1") == 0.0):
         cures.append("--optimizer auto")
     cures.append(f"a --learning-rate below {training.learning_rate:g}")
     if not is_stale:

@@ -25,7 +25,12 @@ from distvi.errors import InputError
 from distvi.evaluation.predictor import Predictor
 from distvi.models import Batch, Model, Trainable
 from distvi.models.base import Drawn
-from distvi.models.checks import check_neg_elbo, check_params, checked_neg_elbo
+from distvi.models.checks import (
+    check_divergence,
+    check_neg_elbo,
+    check_params,
+    checked_neg_elbo,
+)
 from distvi.protocol import Scheme
 from distvi.runs.own import NOTHING, Own
 from distvi.runs.parts import (
@@ -209,7 +214,7 @@ class Plan:
     @property
     def has_divergence(self) -> bool:
         """Whether the model tells its KL apart from the rest of the loss."""
-        return hasattr(self.model, "divergence")
+        return callable(getattr(self.model, "divergence", None))
 
     def divergence(self, params: Any) -> Array:
         """The KL of the posterior from the prior, in nats."""
@@ -333,6 +338,8 @@ class Plan:
             row = self.standardization.standardize(*examples.take(np.zeros(1, np.int64)))
             args = self.batch_size, run_key(self.config), len(examples)
             check_neg_elbo(self.model, self.shapes, row, *args)
+            if self.has_divergence:
+                check_divergence(self.divergence, self.shapes)
             if (predictor := self.predictor()) is not None:
                 predictor.trace(self.shapes, examples)
 

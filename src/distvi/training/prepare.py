@@ -35,6 +35,7 @@ DEFAULT_BATCH_SIZE = 200
 MOST_GRADIENTS = PREDICT - 1
 AUTO = "auto"
 STALE_ADAM = {"b1": 0.0, "b2": 0.95}  # docs/asynchrony.md has the measurements
+MANY_REQUESTS = 100.0
 SAMPLES_DURING = 10  # of tests but the last
 SHARE = 0.1  # of wall-clock time, for those
 
@@ -66,7 +67,8 @@ def prepare(
         algorithm = algorithm.model_copy(update={"scheme_options": typed})
     config = config.model_copy(update={"algorithm": algorithm, "engine": engine})
     rules = rules_of(config)
-    worker = _untraced(rules, 1.0, engine.contributors)
+    # The scheme, and so the requests, are not known yet: more than any rule could miss.
+    worker = _untraced(rules, MANY_REQUESTS, engine.contributors)
     scheme = _scheme(config, own, worker)
     typed = given_options(rules, algorithm.rule_options)
     algorithm = algorithm.model_copy(update={"rule_options": typed})

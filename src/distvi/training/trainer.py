@@ -158,7 +158,9 @@ class Trainer:
         self.before = dict(counters)
         self.rows = {row["update"]: row for row in rows or []}
         self.tests = tests_of(plan, engine)
-        self._schedule, self._health = plan.schedule(), Health(plan, engine.update)
+        self._schedule = plan.schedule()
+        has_complained = bool(self.counters["warnings"])
+        self._health = Health(plan, engine.update, has_complained=has_complained)
         self.evaluation: Evaluation | None = None
         self.unsaved: str | None = None  # why the latest checkpoint could not be written
 
