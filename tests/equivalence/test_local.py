@@ -110,9 +110,11 @@ def test_processes_compute_what_simulated_workers_do(settings, cache, rules) -> 
     workers = 3 if "robust-mean" in rules else 2
     values, state = trained(linear.local(own, sync(), workers, servers=2, cache=cache), 20)
     theirs, their_state = trained(linear.simulated(own, sync(), workers, servers=2), 20)
-    assert_close(values, theirs, 1e-5)
+    # The last bit of a number can decide its level, of 127 from zero to the block's largest.
+    near = 1e-2 if "int8" in rules else 1e-5
+    assert_close(values, theirs, near)
     assert jax.tree.structure(state) == jax.tree.structure(their_state)
-    assert_close(state, their_state, 1e-5)
+    assert_close(state, their_state, near)
 
 
 def test_processes_hold_whole_matrices_for_an_optimizer_that_needs_them(settings, cache) -> None:

@@ -99,8 +99,8 @@ def check_divergence(divergence: Callable[[Params], Array], shapes: Params) -> N
         ) from error
     if not is_number:
         raise InputError(
-            f"the model's divergence(params) gives {found.dtype}{list(found.shape)}; it should give "
-            "its KL in nats, one float32 number, or have another name"
+            f"the model's divergence(params) gives {found.dtype}{list(found.shape)}; it should "
+            "give its KL in nats, one float32 number, or have another name"
         )
 
 
