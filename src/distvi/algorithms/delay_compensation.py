@@ -167,7 +167,8 @@ def compensated_by_moment(strength: float) -> Wrap:
 
     That begins at zero, and grows to the mean of squares over some 1 / (1 - b2) updates; here it is
     divided by the weight of what it has seen, as the optimizer does. The state does not tell b2,
-    but a trial does: a gradient of zero leaves b2 of the moment, whatever came before.
+    but a trial does: from nothing, a gradient of one leaves a moment of 1 - b2 (less where the
+    optimizer shrinks gradients first; early corrections are too large by as much).
 
     Args:
         strength: Lambda.
@@ -181,14 +182,11 @@ def compensated_by_moment(strength: float) -> Wrap:
             state = rule.init(part)
             second_moment(state, part)
             trial = jax.tree.map(lambda leaf: jnp.ones((1,) * leaf.ndim, jnp.float32), part)
-            one = Delivery(trial, 1.0, trial)
-            tried, first = rule.apply(trial, rule.init(trial), [one], 1.0)
-            none_of_it = Delivery(jax.tree.map(jnp.zeros_like, trial), 1.0, tried)
-            tried, second = rule.apply(tried, first, [none_of_it], 1.0)
-            before, after = (jax.tree.leaves(second_moment(s, tried)) for s in (first, second))
+            delivery = Delivery(trial, 1.0, trial)
+            tried, after = rule.apply(trial, rule.init(trial), [delivery], 1.0)
+            moments = jax.tree.leaves(second_moment(after, tried))
             none = jnp.zeros((), jnp.float32)
-            share = (1.0 - after[0] / before[0]).reshape(()) if before else none
-            return MomentState(state, share, none)
+            return MomentState(state, moments[0].reshape(()) if moments else none, none)
 
         def combine(part: Part, state: MomentState, deliveries: Sequence[Delivery]) -> Combined:
             weight = jnp.maximum(state.weight, _TINY)
