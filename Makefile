@@ -28,7 +28,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 lock:  ## Pin the newest versions that pyproject.toml allows, with hashes, naming no index.
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet uv
-	$(VENV)/lock/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	$(VENV)/lock/bin/uv pip compile pyproject.toml --group dev --extra ray --universal --python-version 3.11 \
 	  --upgrade --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	  --no-emit-find-links --quiet --output-file requirements.lock
 

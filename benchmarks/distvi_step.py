@@ -22,6 +22,7 @@ from distvi.data import Dataset, Examples, Standardization, Task
 from distvi.engines import Engine
 from distvi.models import Batch, DeepGP
 from distvi.models.deep_gp import Spectrum
+from distvi.numerics.features import turned
 from distvi.runs.parts import model_of
 from distvi.training.plan import Plan
 
@@ -92,9 +93,11 @@ class Distvi:
                 for group, prefix, names in (
                     ("kernel", "", ("log_variance", "log_lengthscale")),
                     ("omega", "omega_", ("mean", "log_var")),
-                    ("weights", "weights_", ("mean", "log_var")),
+                    ("turned_weights", "weights_", ("mean", "log_var")),
                 )
             }  # fmt: skip
+            weights = layer["turned_weights"]
+            weights["mean"] = turned(weights["mean"], problem.FEATURES)  # no other has that basis
             params[f"layer_{number}"] = layer
         model = self._plan(len(draws["x"])).model
         assert isinstance(model, DeepGP)

@@ -9,7 +9,7 @@ from statistics import median
 
 from benchmarks.work import SERVERS, WORKERS
 from distvi.engines.coordinator.engine import FleetEngine
-from distvi.engines.local.environment import cores
+from distvi.engines.coordinator.environment import cores
 from distvi.engines.trace import Span
 
 MAIN, IDLE = "the main process", "idle"

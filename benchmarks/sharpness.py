@@ -28,6 +28,7 @@ MODEL = {
     "hidden_layers": 1,
     "orthogonal": True,
     "initial_lengthscale": 0.3,
+    "input_scale": 1.0,
     "initial_weight_var": 0.001,
     "initial_weight_spread": 0.0,
 }
@@ -62,8 +63,10 @@ def loss_of(plan: Plan) -> Callable[[Any], jax.Array]:
     work, key = plan.algorithm.worker.work, plan.problem.key
 
     def loss(params: Any) -> jax.Array:
-        one = [jax.tree.map(lambda rows, n=n: rows[n : n + 1], batches) for n in range(BATCHES)]
-        return jnp.mean(jnp.stack([work(params, (), each, key).neg_elbo for each in one]))
+        def of(batch: Any) -> jax.Array:
+            return work(params, (), jax.tree.map(lambda rows: rows[None], batch), key).neg_elbo
+
+        return jax.lax.map(of, batches).mean()
 
     return loss
 
@@ -72,10 +75,7 @@ def sharpness(loss: Callable[[Any], jax.Array], params: Any, nu: Any) -> dict[st
     """The largest curvature along each tensor, in Adam's metric."""
     gradient = jax.grad(loss)
 
-    @jax.jit
-    def product(vector: Any) -> Any:
-        return jax.jvp(gradient, (params,), (vector,))[1]
-
+    product = jax.jit(lambda vector: jax.jvp(gradient, (params,), (vector,))[1])
     scale = jax.tree.map(lambda n: 1 / jnp.sqrt(jnp.sqrt(n) + 1e-8), nu)
     paths, structure = jax.tree_util.tree_flatten_with_path(params)
     found = {}

@@ -25,11 +25,11 @@ from benchmarks.child import processes
 from benchmarks.contender import pin, serve
 from benchmarks.distvi_step import Distvi
 from distvi.engines.base import Built
+from distvi.engines.coordinator.environment import server_environment
 from distvi.engines.coordinator.messages import Apply, Begin, Compute
 from distvi.engines.coordinator.server import ShardServer
 from distvi.engines.coordinator.slots import slot_map
 from distvi.engines.coordinator.worker import Worker
-from distvi.engines.local.environment import server_environment
 from distvi.engines.local.memory import shared_numbers
 from distvi.parameters import layout_of, make_shards, place
 from distvi.system.malloc import keep_freed_memory

@@ -23,7 +23,7 @@ from distvi.engines.coordinator.messages import (
     Saved,
 )
 from distvi.engines.coordinator.requests import Memories, Requests, Versions
-from distvi.engines.coordinator.slots import Numbers, Slots
+from distvi.engines.coordinator.slots import ArraySlots, Numbers, Slots
 from distvi.engines.coordinator.status import StatusTracker
 from distvi.engines.coordinator.transport import FleetTransport, Limits
 from distvi.engines.statistics import Traffic
@@ -36,7 +36,7 @@ from distvi.protocol import (
     Ticket,
     drive,
 )
-from distvi.testing.fleet import ROUGH, Actor, ArraySlots, PlayedFleet, PlayedProcess, Task
+from distvi.testing.fleet import ROUGH, Actor, PlayedFleet, PlayedProcess, Task
 
 UPDATES = 20
 HALF_WRITTEN = -1

@@ -254,3 +254,22 @@ def played(
         servers=servers,
         nonfinite_limit=nonfinite_limit,
     )
+
+
+def ray(
+    settings: Settings,
+    scheme: Scheme,
+    workers: int,
+    servers: int = 1,
+    *,
+    start: Start = BEGIN,
+    **options: Any,
+) -> FleetEngine:
+    """The engine of a Ray cluster on this problem; options are its settings."""
+    from distvi.engines.ray.engine import build as ray_engine
+    from distvi.engines.ray.settings import RaySettings
+
+    problem, algorithm = made(settings, scheme, workers)
+    chosen = RaySettings(workers=workers, servers=servers, **options).written_out()
+    assert isinstance(chosen, RaySettings)
+    return ray_engine(chosen, problem, algorithm, start)

@@ -33,7 +33,7 @@ BAD_OPTIONS = {
     "--optimizer adm": "unknown optimizer 'adm' (did you mean 'adam'?)",
     "--optimizer-options.b3 1": "optimizer 'adam' has no option 'b3'",
     "--schedule cosin": "--schedule is 'cosin': input should be 'constant' or 'cosine'",
-    "--engine ray": "engine 'ray' is not built yet; use --engine local",
+    "--engine rai": "unknown engine 'rai'; did you mean 'ray'?",
     "--engine mehs": "unknown engine 'mehs' (did you mean 'mesh'?)",
     "--engine mesh --scheme async": "engine 'mesh' has no scheme 'async'",
     "--engine mesh --servers 2": (
@@ -89,8 +89,8 @@ BAD_FILES = {
     "[training]\nbatch_size = 0": "'training.batch_size' is 0: input should be greater than 0",
     "[training\n": "is no valid TOML",
     "training = 3": "'training' is 3",
-    "[engine]\nkind = 'ray'": "engine 'ray' is not built yet",
-    "[engine]\nengine = 'ray'": "engine 'ray' is not built yet",
+    "[engine]\nkind = 'rai'": "unknown engine 'rai'",
+    "[engine]\nengine = 'rai'": "unknown engine 'rai'",
     "[engine]\nkind = ['local']": "unknown engine '['local']'",
     "[engine]\ncluster = 'network-bound'": (
         "engine 'local' has no setting 'engine.cluster'; it belongs to engine simulated"

@@ -157,7 +157,7 @@ def test_freeze_schedules_name_the_parameters_they_hold(key: jax.Array) -> None:
     assert held["layer_1"] == {
         "kernel": {"log_lengthscale": 40, "log_variance": 40},
         "omega": {"log_var": 10, "mean": 10},
-        "weights": {"log_var": 0, "mean": 0},
+        "turned_weights": {"log_var": 0, "mean": 0},
     }
     assert held["likelihood"] == {"log_var": 40}
 

@@ -74,7 +74,7 @@ def test_mnist_from_a_folder(tmp_path: Path, seed: int, gzipped: bool, below: st
     np.testing.assert_array_equal(mnist.train.x, arrays["train-images-idx3-ubyte"].reshape(12, 16))
     np.testing.assert_array_equal(mnist.test.y, arrays["t10k-labels-idx1-ubyte"])
     assert mnist.classes == ("0", "1", "2")
-    assert mnist.inputs_mode == "unit"
+    assert mnist.inputs_mode == "pca"
     assert load(tmp_path / below).name == (tmp_path / below).name
 
 

@@ -87,7 +87,16 @@ def test_inside_jit():
     scale = Standardization.learn(digits.train, digits.task, digits.inputs_mode)
     x, y = jax.jit(scale.standardize)(digits.test.x, digits.test.y)
     assert (x.dtype, y.dtype) == (jnp.float32, jnp.int32)
-    np.testing.assert_allclose(x, scale.standardize_x(digits.test.x), rtol=1e-6)
+    np.testing.assert_allclose(x, scale.standardize_x(digits.test.x), rtol=1e-5, atol=1e-5)
+
+
+def test_the_size_of_inputs_is_one_where_each_has_unit_variance(seed: int):
+    table = examples(seed)
+    for mode, expected in (("standardize", 1.0), ("none", np.sqrt(np.mean(table.x**2)))):
+        scale = Standardization.learn(table, Task.REGRESSION, mode)
+        assert scale.inputs_rms(table) == pytest.approx(expected, rel=5e-3)
+    constant = Examples(np.ones((5, 2), np.float32), np.zeros((5, 1), np.float32))
+    assert Standardization.learn(constant, Task.REGRESSION).inputs_rms(constant) == 1.0
 
 
 def test_another_number_of_columns_is_not_broadcast(seed: int):

@@ -10,7 +10,7 @@ import pytest
 
 from distvi import api
 from distvi.engines import registry
-from distvi.engines.local.environment import worker_environment
+from distvi.engines.coordinator.environment import worker_environment
 from distvi.runs.folder import Run
 from distvi.testing.engine import PlayedSettings, build
 

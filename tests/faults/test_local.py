@@ -17,8 +17,8 @@ import pytest
 
 from distvi.aggregation import Scheme, asynchronous, backup_workers, ssp, sync
 from distvi.engines.base import Halted
+from distvi.engines.coordinator.environment import cores
 from distvi.engines.coordinator.transport import Limits
-from distvi.engines.local.environment import cores
 from distvi.protocol import Dismiss, Joined
 from tests import linear
 

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from distvi.engines.coordinator.messages import Abandon, Abandoned, Compute
-from distvi.engines.coordinator.slots import Numbers, PublishedVersions
+from distvi.engines.coordinator.slots import ArraySlots, Numbers, PublishedVersions
 from distvi.engines.local.connection import receive, send
 from distvi.engines.local.doorbell import Doorbell, drain, new_doorbell, notify
 from distvi.engines.local.memory import SharedSlots
 from distvi.engines.local.roles import requests_of
-from distvi.testing.fleet import ArraySlots
 
 SERVERS = 2
 

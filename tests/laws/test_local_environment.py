@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from distvi.engines.local.environment import gpus, server_environment, worker_environment
+from distvi.engines.coordinator.environment import gpus, server_environment, worker_environment
 
 
 @pytest.fixture(autouse=True)

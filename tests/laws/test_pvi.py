@@ -269,11 +269,12 @@ def test_the_priors_of_the_models(key: jax.Array) -> None:
     gp = DeepGP(3, 1, Gaussian(), settings)
     params = gp.init(key)
     for layer, each in enumerate(_by_name(gp, params)):
-        assert_close(each["weights"]["log_var"], np.ones(each["weights"]["log_var"].shape), 1e-5)
+        weights = each["turned_weights"]
+        assert_close(weights["log_var"], np.ones(weights["log_var"].shape), 1e-5)
         omega, initial = each["omega"], params[f"layer_{layer}"]["omega"]  # q begins as the prior
         assert_close(omega["log_var"], np.exp(-np.asarray(initial["log_var"])), rtol=1e-5)
         assert not omega["mean"].any()
-        assert not each["weights"]["mean"].any()
+        assert not weights["mean"].any()
     network = BayesianNetwork(3, 1, Gaussian(), BayesianNetworkSettings(prior_var=0.5, width=4))
     first, *_ = _by_name(network, network.init(key))
     assert_close(first["log_var"], np.full(first["log_var"].shape, 6.0), rtol=1e-5)

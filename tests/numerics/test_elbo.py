@@ -22,6 +22,7 @@ from distvi.models import (
 from distvi.models.deep_gp import KernelName, OmegaTreatment
 from distvi.models.likelihoods import Categorical, Gaussian
 from distvi.models.sampled import EstimatorName
+from distvi.numerics.features import turned
 from tests.numerics.differences import check_gradients
 
 ESTIMATORS: tuple[EstimatorName, ...] = ("local", "weights")
@@ -68,8 +69,9 @@ def test_the_estimate_of_a_linear_model_has_its_closed_form_as_mean(
     amplitude = jnp.sqrt(jnp.exp(layer["kernel"]["log_variance"]) / 6)
     omega = model.spectra[0].z * jnp.exp(-layer["kernel"]["log_lengthscale"])[:, None]
     phi = amplitude * jnp.concatenate([jnp.cos(batch.x @ omega), jnp.sin(batch.x @ omega)], 1)
-    mean = phi @ layer["weights"]["mean"]
-    var = phi**2 @ jnp.exp(layer["weights"]["log_var"])
+    weights = layer["turned_weights"]
+    mean = phi @ turned(weights["mean"], 6)
+    var = phi**2 @ jnp.exp(weights["log_var"])
     squares = (batch.y - mean) ** 2 + var
     expected = 0.5 * jnp.sum(squares / noise_var + jnp.log(2 * jnp.pi * noise_var))
 
@@ -184,14 +186,15 @@ def test_one_layer_approaches_the_exact_gp(key: jax.Array) -> None:
     params = train(model, batch, key, updates=3000)
 
     grid = np.linspace(-2.0, 2.0, 81)[:, None].astype(np.float32)
-    layer = params["layer_0"]
-    mean = features_of(model, grid) @ np.asarray(layer["weights"]["mean"])[:, 0]
+    weights = params["layer_0"]["turned_weights"]
+    w_mean = np.asarray(turned(weights["mean"], settings.features))[:, 0]
+    mean = features_of(model, grid) @ w_mean
     exact_mean, exact_sd = (np.asarray(a) for a in exact.predict(grid, return_std=True))
     # The features' error is a few per cent of the prior's sd (1); the posterior's sd is 0.1-0.2.
     assert np.abs(mean - exact_mean).max() < 0.5 * exact_sd.max()
 
-    q_mean, q_log_var = layer["weights"]["mean"][:, 0], layer["weights"]["log_var"][:, 0]
-    trained = Factorised(np.asarray(q_mean, np.float64), np.exp(np.asarray(q_log_var, np.float64)))
+    q_log_var = np.asarray(weights["log_var"][:, 0], np.float64)
+    trained = Factorised(w_mean.astype(np.float64), np.exp(q_log_var))
     training_phi = features_of(model, x)
     best = Factorised.best(training_phi, y[:, 0], noise_var)
     bound = trained.elbo(training_phi, y[:, 0], noise_var)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distvi.numerics.features import TRIGONOMETRIC, FeatureMap, ramp
+from distvi.numerics.features import TRIGONOMETRIC, FeatureMap, ramp, turned
 from tests.numerics.differences import check_gradients
 
 MAPS = {"trigonometric": TRIGONOMETRIC, "step": ramp(0), "ramp": ramp(1), "squared ramp": ramp(2)}
@@ -72,3 +72,17 @@ def test_tiny_weight_variances_never_give_a_negative_variance(key: jax.Array) ->
 def test_an_unknown_order_is_refused() -> None:
     with pytest.raises(ValueError, match="0, 1 or 2, got 3"):
         ramp(3)
+
+
+@pytest.mark.parametrize(("rows", "frequencies"), [(8, 4), (3, 3), (2, 1), (1000, 500)])
+def test_turned_weights_have_the_common_direction_first(
+    rows: int, frequencies: int, key: jax.Array
+) -> None:
+    """An orthogonal reflection, its own inverse, that takes the first axis to the cosines' mean."""
+    w = jax.random.normal(key, (rows, 3))
+    np.testing.assert_allclose(turned(turned(w, frequencies), frequencies), w, atol=1e-5)
+    np.testing.assert_allclose((turned(w, frequencies) ** 2).sum(0), (w**2).sum(0), rtol=1e-5)
+    common = np.zeros(rows)
+    common[:frequencies] = frequencies**-0.5
+    first = turned(jnp.eye(rows)[:, :1], frequencies)[:, 0]
+    np.testing.assert_allclose(first, common, atol=1e-6)

@@ -41,6 +41,7 @@ from pydantic import Field
 from distvi.algorithms.base import Batches, Memory, Params, Work, WorkerRule
 from distvi.algorithms.draft import Draft
 from distvi.algorithms.local_steps import with_local_steps
+from distvi.errors import InputError
 from distvi.system.settings import Settings
 
 
@@ -85,6 +86,12 @@ def elastic(moving_rate: float) -> Callable[[WorkerRule], WorkerRule]:
 
 def wrap(settings: EASGDSettings, draft: Draft) -> Draft:
     """See `distvi.algorithms.registry`."""
+    if draft.requests_per_update > 1:
+        raise InputError(
+            f"rule 'easgd' makes updates of at most one contribution of each worker, and this "
+            f"run's have {draft.contributions_per_update} of {draft.workers} workers, whose pulls "
+            "together would move the centre too far; collect fewer at a time"
+        )
     outer = optax.sgd(settings.elasticity * draft.requests_per_update)
     draft = with_local_steps(draft, "easgd", settings.steps, outer)
     return draft._replace(worker=elastic(settings.elasticity / draft.workers)(draft.worker))

@@ -16,7 +16,8 @@ themselves contributions count the same: a weight would let few outvote many.
 Medians and trimmed means work entry by entry, so with any placement of the parameters. Clipping
 needs norms of whole tensors: with several servers that is placement ``greedy`` or ``round-robin``.
 Gradients that are not finite never come here: they are refused as they arrive. After top-k an entry
-is 0 in most contributions, and so is its median.
+is 0 in most contributions, and so is its median. A scheme that chooses how many contributions make
+an update must not choose fewer than three: of `dynamic-backup` that is the option ``least``.
 
 References:
     Yin, Chen, Ramchandran, Bartlett (2018), Byzantine-robust distributed learning, definitions 1

@@ -20,7 +20,7 @@ from distvi.config.algorithm import AlgorithmSettings
 from distvi.config.run import RunConfig
 from distvi.engines.base import Start
 from distvi.engines.coordinator.engine import FleetEngine
-from distvi.engines.local.environment import cores, gpus
+from distvi.engines.coordinator.environment import cores, gpus
 from distvi.engines.local.settings import LocalSettings
 from distvi.engines.registry import ENGINES
 from distvi.engines.simulated.settings import ClusterSettings

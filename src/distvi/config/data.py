@@ -42,7 +42,7 @@ class DataSettings(Settings):
     inputs: Literal["auto", "center", "standardize", "pca", "whiten", "unit", "none"] = Field(
         default="auto",
         description="How inputs are put to scale; pca: centred and turned into their principal "
-        "axes; auto: unit for images, standardize for tables.",
+        "axes; auto: pca for images, standardize for tables.",
     )
 
     @field_validator("target", mode="before")

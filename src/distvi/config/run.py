@@ -5,7 +5,6 @@ keyword arguments of ``distvi.train`` are all read off the classes of the tables
 configuration is written to ``run.toml``; training from that file repeats the run.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
@@ -15,11 +14,11 @@ from distvi.config.algorithm import AlgorithmSettings
 from distvi.config.data import DataSettings
 from distvi.config.training import TrainingSettings
 from distvi.config.unions import KIND, settings_of_kind
-from distvi.engines.registry import DEFAULT_ENGINE, ENGINES, PLANNED_ENGINES
+from distvi.engines.registry import DEFAULT_ENGINE, ENGINES
 from distvi.engines.settings import EngineSettings
 from distvi.errors import nearest
 from distvi.system.names import OWN, is_name
-from distvi.system.settings import Settings, unknown_kind
+from distvi.system.settings import Settings
 
 
 class RunConfig(Settings):
@@ -45,10 +44,6 @@ class RunConfig(Settings):
     @field_validator("engine", mode="plain")
     @classmethod
     def _engine_settings(cls, table: Any) -> Any:
-        if isinstance(table, Mapping) and table.get(KIND) in PLANNED_ENGINES:
-            raise unknown_kind(
-                f"engine '{table[KIND]}' is not built yet; use --engine {DEFAULT_ENGINE}"
-            )
         return settings_of_kind("engine", table, engine_settings(), DEFAULT_ENGINE)
 
     @model_validator(mode="after")

@@ -35,7 +35,7 @@ class TrainingSettings(Settings):
         default={}, description="Further arguments of the optimizer: --optimizer-options.b1 0.8"
     )
     schedule: Literal["constant", "cosine"] = Field(
-        default="constant", description="The learning rate after the warm-up."
+        default="cosine", description="The learning rate after the warm-up."
     )
     warmup_updates: int = Field(
         default=0, ge=0, description="Updates of linear rise to the peak rate."

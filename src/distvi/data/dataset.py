@@ -14,6 +14,12 @@ from distvi.data.mapping import RowFile
 
 _BLOCK_BYTES = 32 << 20
 
+MOST_TURNED = 4096
+"""Input columns that can be turned: the axes of more would fill hundreds of MB of each run."""
+
+MOST_TURNED_BYTES = 1 << 30
+"""Of inputs, as float32, that are turned once, and kept, instead of in each batch."""
+
 
 class Task(StrEnum):
     """What is predicted, and so how the targets are stored."""
@@ -153,4 +159,8 @@ class Dataset:
     @property
     def inputs_mode(self) -> str:
         """How its inputs are put to scale by default: see ``Standardization.learn``."""
-        return "unit" if self.train.x.dtype == np.uint8 else "standardize"
+        x = self.train.x
+        if x.dtype != np.uint8:
+            return "standardize"
+        can_be_turned = x.shape[1] <= MOST_TURNED and x.size * 4 <= MOST_TURNED_BYTES
+        return "pca" if can_be_turned else "center"

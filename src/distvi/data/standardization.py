@@ -11,17 +11,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
-from distvi.data.dataset import Examples, Task
+from distvi.data.dataset import MOST_TURNED, Examples, Task
 from distvi.errors import InputError, nearest
 
 INPUTS_MODES = ("center", "standardize", "pca", "whiten", "unit", "none")
 """Ways to put inputs to scale, see `Standardization.learn`."""
-
-MOST_TURNED = 4096
-"""Input columns that can be turned: the axes of more would fill hundreds of MB of each run."""
 
 _DAMPING = 0.1  # of a whitened direction's variance, as a share of the mean variance
 _ROWS_AT_ONCE = 4096
@@ -112,7 +110,17 @@ class Standardization:
             )
         shift, scale = _as_rows(self.x_shift, x), _as_rows(self.x_scale, x)
         x = (x.astype(np.float32) - shift) / scale
-        return x if self.x_axes is None else x @ self.x_axes
+        if self.x_axes is None:
+            return x
+        if isinstance(x, np.ndarray):
+            return x @ self.x_axes
+        return jnp.matmul(x, self.x_axes, precision="highest")  # as NumPy, on GPUs, too
+
+    def inputs_rms(self, examples: Examples) -> float:
+        """Root mean square of inputs in standard units, of at most 4,096 rows; to three digits."""
+        rows = np.linspace(0, len(examples) - 1, min(len(examples), _ROWS_AT_ONCE)).astype(int)
+        x = self.standardize_x(examples.take(rows)[0])
+        return float(f"{np.sqrt(np.mean(np.square(x), dtype=np.float64)):.3g}") or 1.0
 
     def standardize_y(self, y: Any) -> Any:
         """Targets in standard units; class numbers stay what they are."""

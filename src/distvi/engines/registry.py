@@ -8,6 +8,7 @@ from typing import Any
 
 from distvi.engines.local.settings import LocalSettings
 from distvi.engines.mesh.settings import MeshSettings
+from distvi.engines.ray.settings import RaySettings
 from distvi.engines.settings import EngineSettings
 from distvi.engines.simulated.settings import SimulatedSettings
 from distvi.errors import InputError
@@ -39,6 +40,7 @@ class EngineKind:
 _KNOWN = {
     "local": EngineKind(LocalSettings, "distvi.engines.local.engine:build"),
     "simulated": EngineKind(SimulatedSettings, "distvi.engines.simulated.engine:build"),
+    "ray": EngineKind(RaySettings, "distvi.engines.ray.engine:build"),
     "mesh": EngineKind(MeshSettings, "distvi.engines.mesh.engine:build"),
 }
 
@@ -46,8 +48,6 @@ ENGINES: Mapping[str, EngineKind] = MappingProxyType(_KNOWN)
 """Engines by kind; `register_engine` adds one's own."""
 
 DEFAULT_ENGINE = "local"
-
-PLANNED_ENGINES = ("ray",)
 
 
 def register_engine(name: str, settings: type[EngineSettings], build: Build | str) -> None:

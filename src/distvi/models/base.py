@@ -8,9 +8,22 @@ from jaxtyping import Array, Float, Shaped, UInt32
 
 from distvi.errors import InputError
 from distvi.models.predictive import Predictive
+from distvi.system.settings import KindSettings
 
 Params = Any
 """A pytree (nested dicts) of float32 arrays."""
+
+
+class ModelSettings(KindSettings):
+    """Settings of a kind of model."""
+
+    def suited_to(self, inputs_rms: float) -> "ModelSettings":
+        """With what the data decide, where it was left open.
+
+        Args:
+            inputs_rms: Root mean square of the inputs, as the model sees them.
+        """
+        return self
 
 
 @jax.tree_util.register_dataclass

@@ -2,7 +2,8 @@
 
 Layer l maps ``F(l)`` to ``F(l+1) = Phi(F(l) Omega(l)) W(l)``; the prior of ``W`` is standard
 normal, the prior of ``Omega`` is the kernel's spectral density. ``q(W)`` and ``q(Omega)`` are
-diagonal Gaussians.
+diagonal Gaussians. The means of W are kept in a basis of which the first axis is the direction that
+features have in common, see `distvi.numerics.features.turned`.
 
 References:
     Cutajar, Bonilla, Michiardi, Filippone (2017), Random Feature Expansions for Deep Gaussian
@@ -27,6 +28,7 @@ from pydantic import (
 
 from distvi.models.base import Params
 from distvi.models.sampled import SampledModel, SampledSettings
+from distvi.numerics.features import turned
 from distvi.numerics.gaussians import kl_to_separable_normal, kl_to_standard_normal
 from distvi.numerics.kernels import KERNELS, Kernel
 from distvi.numerics.noise import example_noise
@@ -79,7 +81,12 @@ class DeepGPSettings(SampledSettings):
     have it, all means start at zero, where no gradient but noise's tells the hidden GPs apart."""
 
     initial_lengthscale: PositiveFloat = 1.0
-    """Initial lengthscales, as a multiple of the square root of the layer's inputs."""
+    """Initial lengthscales, as a multiple of the typical size of the layer's inputs: the square
+    root of their number, in the first layer times ``input_scale``."""
+
+    input_scale: PositiveFloat | None = None
+    """Typical size of one input. By default the root mean square of the training inputs, which is 1
+    where each has unit variance, and less for images."""
 
     @model_validator(mode="after")
     def _orthogonal_draws_are_fixed(self) -> "DeepGPSettings":
@@ -88,6 +95,12 @@ class DeepGPSettings(SampledSettings):
                 "orthogonal frequencies are fixed draws: use omega = 'prior_fixed' or 'var_fixed'"
             )
         return self
+
+    def suited_to(self, inputs_rms: float) -> "DeepGPSettings":
+        """See `distvi.models.base.ModelSettings`: frequencies begin where they tell rows apart."""
+        if self.input_scale is not None:
+            return self
+        return self.model_copy(update={"input_scale": inputs_rms})
 
 
 class Spectrum(NamedTuple):
@@ -172,7 +185,8 @@ class DeepGP(SampledModel):
         settings = self.settings
         columns = self._kernel.feature_map.columns * settings.features
         shape = (settings.hidden_layers, columns, settings.width)
-        means = [*(settings.initial_weight_spread * jax.random.normal(key, shape))]
+        hidden = settings.initial_weight_spread * jax.random.normal(key, shape)
+        means = [*hidden.at[:, 0].set(0.0)]  # nothing along the common direction: centred GPs
         means.append(jnp.zeros((columns, self.layer_sizes[-1][1])))
         params: Params = {
             f"layer_{layer}": self._init_layer(layer, mean) for layer, mean in enumerate(means)
@@ -181,7 +195,8 @@ class DeepGP(SampledModel):
 
     def _init_layer(self, layer: int, w_mean: Array) -> Params:
         inputs, settings = self.layer_sizes[layer][0], self.settings
-        log_lengthscale = np.log(settings.initial_lengthscale * np.sqrt(inputs))
+        scale = settings.input_scale or 1.0 if layer == 0 else 1.0
+        log_lengthscale = np.log(settings.initial_lengthscale * scale * np.sqrt(inputs))
         log_var = jnp.full(w_mean.shape, np.log(settings.initial_weight_var))
         weights = {"mean": w_mean, "log_var": log_var}
         kernel = {
@@ -189,19 +204,20 @@ class DeepGP(SampledModel):
             "log_lengthscale": jnp.full((inputs if settings.ard else 1,), log_lengthscale),
         }
         if settings.omega == "prior_fixed":
-            return {"kernel": kernel, "weights": weights}
+            return {"kernel": kernel, "turned_weights": weights}
         row_log_sd, column_log_sd = _prior_log_sd(kernel, self.spectra[layer])
         log_var = 2.0 * (row_log_sd[:, None] + column_log_sd[None, :])
         log_var = jnp.broadcast_to(log_var, (inputs, settings.features))
         omega = {"mean": jnp.zeros(log_var.shape), "log_var": log_var}
-        return {"kernel": kernel, "omega": omega, "weights": weights}
+        return {"kernel": kernel, "omega": omega, "turned_weights": weights}
 
     def divergence(self, params: Params) -> Float[Array, ""]:
         """KL of q(W) and, where it is learnt, of q(Omega) from their priors, in nats."""
         total = jnp.zeros(())
         for layer, spectrum in enumerate(self.spectra):
             values = params[f"layer_{layer}"]
-            total += kl_to_standard_normal(values["weights"]["mean"], values["weights"]["log_var"])
+            weights = values["turned_weights"]
+            total += kl_to_standard_normal(weights["mean"], weights["log_var"])
             if self.settings.omega != "prior_fixed":
                 row_log_sd, column_log_sd = _prior_log_sd(values["kernel"], spectrum)
                 mean, log_var = values["omega"]["mean"], values["omega"]["log_var"]
@@ -257,7 +273,8 @@ class DeepGP(SampledModel):
 
     def _weigh(self, values: Params, projection: Array, noise: Array) -> Array:
         """Sample ``Phi W`` given the projection ``F Omega``."""
-        weights, feature_map = values["weights"], self._kernel.feature_map
+        weights, feature_map = values["turned_weights"], self._kernel.feature_map
+        w_mean = turned(weights["mean"], self.settings.features)
         squared = (
             self._kernel.amplitude
             / self.settings.features
@@ -266,9 +283,9 @@ class DeepGP(SampledModel):
         amplitude = jnp.sqrt(squared)
         if self.settings.estimator == "local":
             w_var = jnp.exp(weights["log_var"])
-            mean, var = feature_map.moments(projection, weights["mean"], w_var)
+            mean, var = feature_map.moments(projection, w_mean, w_var)
             return amplitude * (mean + jnp.sqrt(var) * noise)
-        w = weights["mean"] + jnp.exp(0.5 * weights["log_var"]) * noise
+        w = w_mean + jnp.exp(0.5 * weights["log_var"]) * noise
         return amplitude * (feature_map.features(projection) @ w)
 
 

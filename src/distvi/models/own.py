@@ -13,15 +13,14 @@ from jaxtyping import Array, Float
 from pydantic import PositiveInt
 
 from distvi.errors import InputError
-from distvi.models.base import Batch, Params
+from distvi.models.base import Batch, ModelSettings, Params
 from distvi.system.names import OWN, ByName, CannotTravel, is_name
-from distvi.system.settings import KindSettings
 from distvi.system.travel import describe, revive
 
 THE_MODEL = "the model"
 
 
-class OwnModelSettings(KindSettings):
+class OwnModelSettings(ModelSettings):
     """A model of one's own: an object, or what makes it by its name."""
 
     kind: str = OWN

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from distvi.models.base import Trainable
+from distvi.models.base import ModelSettings, Trainable
 from distvi.models.bayesian_network import BayesianNetwork, BayesianNetworkSettings
 from distvi.models.deep_gp import DeepGP, DeepGPSettings
 from distvi.models.likelihoods import Likelihood, Task, likelihood_named
 from distvi.models.own import OwnModelSettings, as_model
 from distvi.models.sampled import SampledSettings
 from distvi.system.names import OWN
-from distvi.system.settings import KindSettings
 
 
 class ModelFamily(NamedTuple):
@@ -22,7 +21,7 @@ class ModelFamily(NamedTuple):
             once and stays.
     """
 
-    settings: type[KindSettings]
+    settings: type[ModelSettings]
     build: Callable[[Any, int, int, Task, int], Trainable]
 
 
@@ -58,7 +57,7 @@ DEFAULT_MODEL = "deep_gp"
 
 
 def build_model(
-    settings: KindSettings, *, inputs: int, outputs: int, task: Task, seed: int = 0
+    settings: ModelSettings, *, inputs: int, outputs: int, task: Task, seed: int = 0
 ) -> Any:
     """The model that the settings describe, for data of the given shape.
 

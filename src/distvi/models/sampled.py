@@ -9,11 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt32
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from distvi.models.base import Batch, Params, neg_elbo
+from distvi.models.base import Batch, ModelSettings, Params, neg_elbo
 from distvi.models.checks import check_log_density
 from distvi.models.likelihoods import Likelihood, LikelihoodName
 from distvi.models.predictive import Predictive
-from distvi.system.settings import KindSettings
 
 ROWS_IN_CACHE = 1000
 """Points times samples of a prediction that are computed at once: 500 features of each are 2 MB."""
@@ -21,7 +20,7 @@ ROWS_IN_CACHE = 1000
 EstimatorName = Literal["local", "weights"]
 
 
-class SampledSettings(KindSettings):
+class SampledSettings(ModelSettings):
     """What the settings of these models have in common."""
 
     likelihood: LikelihoodName = "auto"

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from distvi.numerics.trigonometry import sincos
@@ -37,6 +38,32 @@ class FeatureMap(NamedTuple):
     columns: int
     features: Callable[[Array], Array]
     moments: Callable[[Array, Array, Array], Moments]
+
+
+def turned(w_mean: Weights, frequencies: int) -> Weights:
+    """Means of weights between two bases: one of features, one with their common direction first.
+
+    Cosines and ramps have positive means, so a step of all their weights by the same small number
+    is a large step of the layer's output: sharper by far than any other direction, and spread over
+    as many coordinates as there are frequencies, where an optimizer that scales coordinates cannot
+    see it. The reflection that swaps ``(1, ..., 1) / sqrt(n)`` and the first axis makes it one
+    coordinate. Means that are standard normal stay so. It is its own inverse.
+
+    Args:
+        w_mean: In one of the bases.
+        frequencies: Rows that have the common direction, n: cosines come first.
+
+    References:
+        Householder (1958), Unitary triangularization of a nonsymmetric matrix.
+    """
+    if frequencies == 1:
+        return w_mean
+    root = np.sqrt(frequencies)
+    across = np.zeros(len(w_mean))
+    across[:frequencies] = -1 / root
+    across[0] += 1.0
+    across = across.astype(w_mean.dtype)
+    return w_mean - across[:, None] * (across @ w_mean / (1 - 1 / root).astype(w_mean.dtype))[None]
 
 
 # --- cosine and sine ---------------------------------------------------------------------------

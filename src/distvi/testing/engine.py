@@ -26,13 +26,13 @@ from distvi.engines.coordinator.messages import (
     Saved,
 )
 from distvi.engines.coordinator.server import ShardServer
-from distvi.engines.coordinator.slots import ArrayAt, Numbers, SlotMap, slot_map, views
+from distvi.engines.coordinator.slots import ArrayAt, ArraySlots, Numbers, SlotMap, slot_map, views
 from distvi.engines.coordinator.transport import Limits
 from distvi.engines.coordinator.worker import Worker
 from distvi.engines.settings import ParameterServerSettings
 from distvi.parameters import layout_of, make_shards, place
 from distvi.protocol import Rules
-from distvi.testing.fleet import Actor, ArraySlots, Cast, Odds, PlayedFleet, Task
+from distvi.testing.fleet import Actor, Cast, Odds, PlayedFleet, Task
 
 
 class PlayedSettings(ParameterServerSettings):

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-
 from distvi.engines.coordinator.clock import MachineClock
 from distvi.engines.coordinator.fleet import Fleet, Post, Process, Received, Role
 from distvi.engines.coordinator.messages import (
@@ -39,26 +37,6 @@ _STEP_S = 0.02
 
 _MOST_UNREAD: dict[Role, int] = {"worker": 20, "server": 80}
 """Of a process that stands still; a server that starts anew is told of all that it has missed."""
-
-
-class ArraySlots:
-    """`distvi.engines.coordinator.slots.Slots` of arrays in this process.
-
-    Args:
-        slot_bytes: Size of one.
-    """
-
-    def __init__(self, slot_bytes: int) -> None:
-        self.slot_bytes = slot_bytes
-        self._arrays: dict[int, np.ndarray] = {}
-
-    def bytes(self, slot: int) -> np.ndarray:
-        """The content of a slot, byte by byte; at a line of the cache, where XLA reads it."""
-        if slot not in self._arrays:
-            room = np.zeros(self.slot_bytes + 64, np.uint8)
-            start = -room.ctypes.data % 64
-            self._arrays[slot] = room[start : start + self.slot_bytes]
-        return self._arrays[slot]
 
 
 class Actor(ABC):

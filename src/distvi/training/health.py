@@ -127,6 +127,8 @@ def cures_of(config: RunConfig, staleness: float, *, of_gradients: bool) -> str:
         cures.append("fewer steps between contributions")
     elif is_stale and not (training.optimizer == "adam" and options.get("b1") == 0.0):
         cures.append("--optimizer auto")
+    if is_stale and of_gradients and not config.algorithm.rules:
+        cures.append("--rules server-divergence")
     cures.append(f"a --learning-rate below {training.learning_rate:g}")
     if not is_stale:
         return f"{', '.join(cures)}, or more updates"

@@ -19,6 +19,7 @@ from distvi.algorithms.gradient import gradient, optimize
 from distvi.algorithms.registry import draft_of, settings_of
 from distvi.config.run import RunConfig
 from distvi.data import Dataset, Examples, Schema, Standardization, batch_indices, share_indices
+from distvi.data.dataset import MOST_TURNED_BYTES
 from distvi.engines.base import Built, Engine, Problem, Recipe, Start
 from distvi.engines.registry import ENGINES
 from distvi.errors import InputError
@@ -44,7 +45,6 @@ from distvi.system.programs import OWN_PROGRAMS, Programs, SharedPrograms, Varyi
 from distvi.system.settings import Settings
 from distvi.training import optimizers
 
-_MOST_TURNED_BYTES = 1 << 30  # of inputs that are turned once, and kept, instead of in each batch
 _COMPILED_FAST = {"xla_backend_optimization_level": 0}  # of a program that runs once
 
 
@@ -207,7 +207,7 @@ class Plan:
     def _conditioned(self) -> tuple[Examples, Standardization]:
         """The training examples as engines have them, and what is left to do to each batch."""
         train, standardization = self.dataset.train, self.standardization
-        if standardization.x_axes is None or train.x.size * 4 > _MOST_TURNED_BYTES:
+        if standardization.x_axes is None or train.x.size * 4 > MOST_TURNED_BYTES:
             return train, standardization
         return self.programs.once("conditioned", lambda: standardization.applied(train))
 

@@ -80,6 +80,8 @@ def prepare(
             inputs = config.data.model_copy(update={"inputs": dataset.inputs_mode})
             config = config.model_copy(update={"data": inputs})
         standardization = Standardization.learn(dataset.train, dataset.task, config.data.inputs)
+        suited = config.model.suited_to(standardization.inputs_rms(dataset.train))
+        config = config.model_copy(update={"model": suited})
     requests = engine.requests_per_update(scheme)
     worker = _untraced(rules, requests, engine.contributors)
     gradients = engine.contributions_per_update(scheme) * worker.batches

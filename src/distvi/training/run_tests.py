@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from distvi.data import Examples
 from distvi.engines.base import Engine, WithProcesses
-from distvi.engines.local.environment import cores
+from distvi.engines.coordinator.environment import cores
 from distvi.evaluation import Evaluation, Predictor
 from distvi.training.plan import Plan
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from distvi.algorithms.base import Algorithm, Keep, Memory, Params
 from distvi.engines.base import Built, Devices, Halted, Problem, Start, TrainState
 from distvi.engines.coordinator.clock import Clock
-from distvi.engines.coordinator.fleet import Fleet
+from distvi.engines.coordinator.fleet import Fleet, Wanted
 from distvi.engines.coordinator.membership import WorkerRecord
 from distvi.engines.coordinator.messages import Apply, Begin
 from distvi.engines.coordinator.requests import Memories, Requests, Versions
@@ -148,6 +148,15 @@ class FleetEngine:
         """The state after ``update`` updates, from when the ``with`` block was entered."""
         transport, numbers = self._transport, self._numbers
         begin, updates = transport.recovery
+        slots = self._memory_slots()
+        self._fleet.bring(
+            Wanted(
+                [begin.parameters, *(base for update in updates for base in update.bases)],
+                [payload for update in updates for payload in update.payloads],
+                [begin.state],
+                {worker: slot for worker, slot in enumerate(slots) if slot >= 0},
+            )
+        )
         slot = numbers.states.bytes(self._redone(begin, updates) if updates else begin.state)
         flat = jax.ShapeDtypeStruct((self._shards.layout.size,), np.float32)
         like = jax.eval_shape(self._shards.init, flat)
@@ -160,7 +169,9 @@ class FleetEngine:
     @property
     def params(self) -> Params:
         """The parameters after ``update`` updates."""
-        slot = self._numbers.parameters.bytes(self._transport.versions.slot)
+        newest = self._transport.versions.slot
+        self._fleet.bring(Wanted(parameters=[newest]))
+        slot = self._numbers.parameters.bytes(newest)
         return self._shards.layout.unflatten(np.array(slot.view(np.float32)))
 
     def _redone(self, begin: Begin, updates: list[Apply]) -> int:
@@ -174,13 +185,18 @@ class FleetEngine:
                 server.save(_REDONE)
         return _REDONE
 
+    def _memory_slots(self) -> list[int]:
+        """Of what each worker remembers; -1: nothing."""
+        if self._memories is None:
+            return []
+        return [self._memories.slot(worker) for worker in range(self._workers)]
+
     def _remembered(self) -> tuple[Memory | None, ...]:
         if self._memories is None:
             return ()
         found: list[Memory | None] = []
         like = jax.eval_shape(self._algorithm.worker.init, self._problem.shapes)
-        for worker in range(self._workers):
-            slot = self._memories.slot(worker)
+        for slot in self._memory_slots():
             if slot < 0:
                 found.append(None)
                 continue

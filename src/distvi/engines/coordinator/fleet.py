@@ -1,10 +1,11 @@
 """The processes of a run as the coordinator sees them: started, sent to, heard from, stopped."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import ClassVar, Literal, NamedTuple
 
 from distvi.engines.coordinator.messages import Message
 
@@ -74,13 +75,33 @@ class Post(NamedTuple):
     memory: int = -1
 
 
+class Wanted(NamedTuple):
+    """Slots of which somebody wants the content.
+
+    Attributes:
+        parameters: Slots of versions.
+        payloads: Slots of payloads.
+        states: Slots of the servers' state.
+        memories: Slots of what workers remember, by worker.
+    """
+
+    parameters: Sequence[int] = ()
+    payloads: Sequence[int] = ()
+    states: Sequence[int] = ()
+    memories: Mapping[int, int] = MappingProxyType({})
+
+
 class Fleet(ABC):
     """All processes of a run; a context, at whose end none is left.
 
     Attributes:
         logs: Folder for what they print; None: nowhere.
         processes: Those that live, by role and number.
+        shares_memory: Whether a slot's content is there for all at once, and outlives who wrote it;
+            else each process has its own, and the fleet sees to it that it is where it is needed.
     """
+
+    shares_memory: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.logs: Path | None = None
@@ -105,6 +126,14 @@ class Fleet(ABC):
     @abstractmethod
     def stop(self, process: Process) -> None:
         """End a process here and now; it touches no slot any more when this returns."""
+
+    def bring(self, wanted: "Wanted") -> None:
+        """Have the content of slots in the coordinator's own numbers.
+
+        Raises:
+            Halted: a process that had a part of them is lost.
+        """
+        return
 
     def of(self, role: Role) -> list[Process]:
         """Those of a role that live, in order."""

@@ -90,12 +90,12 @@ class Apply(NamedTuple):
 
     Attributes:
         version: Of the result.
-        target: Slot of the parameters to write; None: they have been written, and a server that
-            was started anew makes the update again without an answer.
+        target: Slot of the parameters to write; None: they have been written.
         payloads: Slots, in the order of their sum.
         factors: Of each of them.
         bases: Slots of the parameters that each was computed on; empty where servers need none.
         rate: Factor of the learning rate.
+        is_again: Whether a server that was started anew makes it again, without an answer.
     """
 
     version: int
@@ -104,11 +104,15 @@ class Apply(NamedTuple):
     factors: tuple[float, ...]
     bases: tuple[int, ...]
     rate: float
+    is_again: bool = False
 
-    @property
-    def again(self) -> "Apply":
-        """The same for a server that was started anew."""
-        return self._replace(target=None)
+    def again(self, *, is_written: bool) -> "Apply":
+        """The same for a server that was started anew.
+
+        Args:
+            is_written: Whether its slot has the parameters already.
+        """
+        return self._replace(target=None if is_written else self.target, is_again=True)
 
 
 class Save(NamedTuple):

@@ -78,7 +78,7 @@ class ShardServer:
             self._begin(message)
         elif isinstance(message, Apply):
             self._apply(message)
-            if message.target is not None:
+            if not message.is_again:
                 ended_s = self._clock()
                 self._published[self.number] = message.version
                 return Applied(message.version, started_s, ended_s)

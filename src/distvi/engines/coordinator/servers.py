@@ -188,13 +188,16 @@ class Servers:
 
     def _missed(self, server: int) -> Iterator[Apply | Save]:
         for message, _ in self.log:
-            yield message.again
+            yield self._again(message)
             if self.saving is not None and message.version == self.saving.message.version:
                 yield self.saving.message
         if self.update is not None:
             assert isinstance(self.update.message, Apply)
             has_made = server not in self.update.missing
-            yield self.update.message.again if has_made else self.update.message
+            yield self._again(self.update.message) if has_made else self.update.message
+
+    def _again(self, message: Apply) -> Apply:
+        return message.again(is_written=self.fleet.shares_memory)
 
     def overdue(self, worker_timeout_s: float) -> list[tuple[Process, str]]:
         """Servers that have not done what they were told so long ago, and what that is."""

@@ -37,6 +37,31 @@ class Slots(Protocol):
         ...
 
 
+class ArraySlots:
+    """`Slots` of arrays in this process.
+
+    Args:
+        slot_bytes: Size of one.
+    """
+
+    def __init__(self, slot_bytes: int) -> None:
+        self.slot_bytes = slot_bytes
+        self._arrays: dict[int, np.ndarray] = {}
+
+    def bytes(self, slot: int) -> np.ndarray:
+        """The content of a slot, byte by byte; at a line of the cache, where XLA reads it."""
+        if slot not in self._arrays:
+            room = np.zeros(self.slot_bytes + 64, np.uint8)
+            start = -room.ctypes.data % 64
+            self._arrays[slot] = room[start : start + self.slot_bytes]
+        return self._arrays[slot]
+
+    @property
+    def touched(self) -> list[int]:
+        """Those that have ever been asked for."""
+        return list(self._arrays)
+
+
 class Numbers(NamedTuple):
     """All numbers that the processes of a run share.
 
@@ -122,6 +147,19 @@ class ArrayAt:
 def views(arrays: Sequence[ArrayAt], slot: np.ndarray) -> list[np.ndarray]:
     """Arrays in a slot, given as bytes."""
     return [array.view(slot) for array in arrays]
+
+
+def extents(arrays: Sequence[ArrayAt], slot: np.ndarray) -> list[np.ndarray]:
+    """The bytes of arrays in a slot: as few pieces as there can be without what lies between."""
+    runs: list[list[int]] = []
+    for array in sorted(arrays, key=lambda each: each.start):
+        if array.start == array.stop:
+            continue
+        if runs and runs[-1][1] == array.start:
+            runs[-1][1] = array.stop
+        else:
+            runs.append([array.start, array.stop])
+    return [slot[start:stop] for start, stop in runs]
 
 
 @dataclass(frozen=True, eq=False)

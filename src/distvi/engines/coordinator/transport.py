@@ -154,7 +154,8 @@ class FleetTransport:
     @property
     def recovery(self) -> tuple[Begin, list[Apply]]:
         """What a server that started now would be told."""
-        return self._servers.saved, [entry.message.again for entry in self._servers.log]
+        log = [entry.message.again(is_written=True) for entry in self._servers.log]
+        return self._servers.saved, log
 
     # Events
 

@@ -17,13 +17,18 @@ from typing import NamedTuple
 
 from distvi.engines.base import Examples, Halted, Recipe
 from distvi.engines.coordinator.clock import Clock
+from distvi.engines.coordinator.environment import (
+    cores,
+    gpus,
+    server_environment,
+    worker_environment,
+)
 from distvi.engines.coordinator.fleet import Fleet, Post, Process, Received, Role
 from distvi.engines.coordinator.messages import Message
 from distvi.engines.coordinator.slots import Numbers
 from distvi.engines.local.assignment import Assignment
 from distvi.engines.local.connection import receive, send
 from distvi.engines.local.doorbell import Doorbell, new_doorbell
-from distvi.engines.local.environment import cores, gpus, server_environment, worker_environment
 from distvi.engines.local.memory import SharedSlots, descriptors_of, shared
 
 # It asks the kernel to end it with the main process, even while it is stopped, before the imports

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from distvi.engines.base import Built, Recipe
+from distvi.engines.coordinator.environment import pin
 from distvi.engines.coordinator.messages import Abandon, Abandoned, Applied, Compute, Message, Ready
 from distvi.engines.coordinator.server import ShardServer
 from distvi.engines.coordinator.slots import Numbers, PublishedVersions, SlotMap, slot_map
@@ -17,7 +18,6 @@ from distvi.engines.coordinator.worker import Worker
 from distvi.engines.local.assignment import Assignment
 from distvi.engines.local.connection import receive, send
 from distvi.engines.local.doorbell import drain, notify
-from distvi.engines.local.environment import pin
 from distvi.engines.local.memory import SharedArray, shared_numbers
 from distvi.parameters import layout_of, make_shards, place
 from distvi.system.prefetch import Prefetch

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from distvi.engines.local.environment import cores
+from distvi.engines.coordinator.environment import cores
 from distvi.engines.settings import EngineSettings, ParameterServerSettings
 from distvi.errors import InputError
 

@@ -4,9 +4,10 @@ Nothing is averaged but seeds. What a figure holds fixed and what it leaves out 
 `Slice.words`, and so in its caption.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 from distvi.report.study import words
 from distvi.runs.records import Record, Value, varied
@@ -97,7 +98,10 @@ def axes_of(records: Sequence[Record]) -> dict[str, list[Value]]:
 
 
 def along(records: Sequence[Record], axis: str, splits: int = 2) -> Slice:
-    """The cells along a setting: of all ways to hold the others the one with the most points.
+    """The cells along a setting: of all ways to hold the others the one that shows most of it.
+
+    That is most values along the axis, then most points; of lines for equally many, those for the
+    settings that come first in `_splits`.
 
     Args:
         records: All of the study's, of one clock.
@@ -105,11 +109,10 @@ def along(records: Sequence[Record], axis: str, splits: int = 2) -> Slice:
         splits: By how many other settings lines may differ.
     """
     axes = axes_of(records)
-    split = _split(axes, axis, splits)
-    folded = [n for n in axes if n != axis and _owner(n) in split]
     told = [n for n in axes if _owner(n) == axis]
-    others = [n for n in axes if n != axis and n not in (*split, *folded, *told)]
-    best, kept = _most_points(records, others, (axis, *told, *split))
+    found = [_held(records, axes, axis, told, split) for split in _splits(axes, axis, splits)]
+    split, held, kept, _ = max(found, key=lambda each: each.shows)
+    folded = [n for n in axes if n != axis and _owner(n) in split]
     lines, left_out = _lines(kept, split, folded, axes)
     cells: dict[Line, dict[Value, list[Record]]] = {line: {} for line in lines.values()}
     for record in kept:
@@ -120,24 +123,49 @@ def along(records: Sequence[Record], axis: str, splits: int = 2) -> Slice:
     kept = sorted(kept, key=lambda r: rank.get(r.settings[axis], 0))
     values = dict.fromkeys(_value(r, axis, told) for r in kept)
     shown = [v for v in values if any(v in line for line in cells.values())]
-    return Slice(axis, shown, cells, split, dict(zip(others, best, strict=True)), left_out)
+    return Slice(axis, shown, cells, split, held, left_out)
 
 
-def _most_points(
-    records: Sequence[Record], others: Sequence[str], names: Sequence[str]
-) -> tuple[tuple[Value | None, ...], list[Record]]:
-    """How to hold the others so that the names (the axis first) have the most combinations."""
+class _Held(NamedTuple):
+    """A way to hold settings.
+
+    Attributes:
+        split: The settings that lines stand for.
+        held: The value of every other.
+        records: What is left.
+        shows: How many values along the axis, how many points, and how many records that are.
+    """
+
+    split: tuple[str, ...]
+    held: dict[str, Value | None]
+    records: list[Record]
+    shows: tuple[int, int, int]
+
+
+def _held(
+    records: Sequence[Record],
+    axes: Mapping[str, list[Value]],
+    axis: str,
+    told: Sequence[str],
+    split: tuple[str, ...],
+) -> _Held:
+    """How to hold all other settings so that there is the most to be seen."""
+    folded = [n for n in axes if n != axis and _owner(n) in split]
+    others = [n for n in axes if n != axis and n not in (*split, *folded, *told)]
+    names = (axis, *told, *split)
     groups: dict[tuple[Value | None, ...], list[Record]] = {}
     for record in records:
-        if names[0] in record.settings:
+        if axis in record.settings:
             groups.setdefault(tuple(record.settings.get(n) for n in others), []).append(record)
 
-    def points(group: tuple[Value | None, ...]) -> tuple[int, int]:
-        places = {tuple(r.settings.get(n) for n in names) for r in groups[group]}
-        return len(places), len(groups[group])
+    def shows(group: Sequence[Record]) -> tuple[int, int, int]:
+        values = {r.settings[axis] for r in group}
+        places = {tuple(r.settings.get(n) for n in names) for r in group}
+        return len(values), len(places), len(group)
 
-    best = max(groups, key=points, default=tuple(None for _ in others))
-    return best, groups.get(best, [])
+    best = max(groups, key=lambda g: shows(groups[g]), default=tuple(None for _ in others))
+    kept = groups.get(best, [])
+    return _Held(split, dict(zip(others, best, strict=True)), kept, shows(kept))
 
 
 def principal(records: Sequence[Record]) -> str | None:
@@ -164,19 +192,23 @@ def _numeric(values: Sequence[Value]) -> bool:
     return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
 
 
-def _split(axes: Mapping[str, list[Value]], axis: str, splits: int) -> tuple[str, ...]:
-    """The scheme first, then names, then numbers; those with the most values first."""
+def _splits(axes: Mapping[str, list[Value]], axis: str, splits: int) -> Iterator[tuple[str, ...]]:
+    """What lines may stand for: the scheme and another setting, or the scheme alone.
+
+    Names come before numbers, and those with the most values first.
+    """
     free = [n for n in axes if n != axis and not _owner(n)]
     rank: Callable[[str], tuple[bool, bool, int]] = lambda n: (  # noqa: E731
         n != "scheme", _numeric(axes[n]), -len(axes[n]),
     )  # fmt: skip
     first, *rest = sorted(free, key=rank) or [""]
     if not first or splits < 1:
-        return ()
+        yield ()
+        return
     for second in rest if splits > 1 else ():
         if len(axes[first]) * len(axes[second]) <= MAX_LINES_OF_TWO:
-            return first, second
-    return (first,)
+            yield first, second
+    yield (first,)
 
 
 def _value(record: Record, axis: str, told: Sequence[str]) -> Value:

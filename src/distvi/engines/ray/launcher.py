@@ -1,0 +1,160 @@
+"""Ray: where processes are started, and what is known of their ends."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from distvi.engines.base import Halted
+from distvi.engines.ray.actor import Actor
+from distvi.engines.ray.address import host
+from distvi.engines.ray.assignment import Assignment
+from distvi.errors import InputError
+
+_NICENESS = "RAY_worker_niceness"
+
+
+class Launcher:
+    """A connection to Ray; a context.
+
+    Args:
+        address: Of a cluster; ``local``: an instance for this run.
+        cores: That an instance for this run says it has, so that all processes fit.
+    """
+
+    def __init__(self, address: str, cores: int) -> None:
+        self._address, self._cores = address, cores
+        self._refs: dict[str, Any] = {}
+        self._actors: dict[str, Any] = {}
+        self._was_connected = False
+
+    def __enter__(self) -> "Launcher":
+        self._was_connected = ray.is_initialized()
+        if self._was_connected:
+            return self
+        options: dict[str, Any] = {
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+            "include_dashboard": False,
+        }
+        if self._address == "local":
+            os.environ.setdefault(_NICENESS, "0")
+            options |= {"num_cpus": self._cores, "_node_ip_address": "127.0.0.1"}
+        else:
+            del options["include_dashboard"]
+        try:
+            with warnings.catch_warnings():
+                # Ray forks to start its processes, and JAX warns of every fork. Nothing of JAX is
+                # done between that and the program that is started.
+                warnings.simplefilter("ignore", RuntimeWarning)
+                ray.init(address=self._address, **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            hint = (
+                ""
+                if self._address == "local"
+                else "; is it there, and does it want a token "
+                "(RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)?"
+            )
+            first = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
+            where = f"cannot join the Ray cluster at {self._address}"
+            raise InputError(f"{where}: {first}{hint}") from error
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for name in list(self._actors):
+            self.kill(name)
+        if not self._was_connected:
+            ray.shutdown()
+
+    @property
+    def host(self) -> str:
+        """Address of this machine for the others."""
+        return host(is_alone=self._address == "local")
+
+    @property
+    def nodes(self) -> list[str]:
+        """Machines that are there, in a fixed order."""
+        return sorted(node["NodeID"] for node in ray.nodes() if node["Alive"])
+
+    def free(self, resource: str) -> float:
+        """What is free of ``CPU`` or ``GPU`` on all machines."""
+        return float(ray.available_resources().get(resource, 0.0))
+
+    def share(self, array: np.ndarray) -> Any:
+        """An array that processes on all machines can have; each machine has it once."""
+        return ray.put(np.ascontiguousarray(array))
+
+    def launch(
+        self,
+        assignment: Assignment,
+        x: Any,
+        y: Any,
+        *,
+        node: str = "",
+        resources: Mapping[str, float],
+    ) -> None:
+        """Start a process.
+
+        Args:
+            assignment: What it is to do.
+            x: From `share`.
+            y: From `share`.
+            node: Where; empty: where Ray finds room.
+            resources: ``num_cpus`` and ``num_gpus``.
+        """
+        strategy: Any = "SPREAD" if not node else NodeAffinitySchedulingStrategy(node, soft=True)
+        options = {
+            **resources,
+            "max_restarts": 0,
+            "max_task_retries": 0,  # else Ray would call again by itself
+            "scheduling_strategy": strategy,
+        }
+        actor: Any = Actor.options(**options).remote()  # pyright: ignore[reportAttributeAccessIssue]
+        self._actors[assignment.name] = actor
+        run = actor.run.remote(assignment.environment, tuple(assignment), x, y)
+        self._refs[assignment.name] = run
+
+    def kill(self, name: str) -> None:
+        """End a process, if it is there."""
+        self._refs.pop(name, None)
+        actor = self._actors.pop(name, None)
+        if actor is not None:
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.kill(actor, no_restart=True)
+
+    def ended(self) -> Iterable[tuple[str, str]]:
+        """Processes that have ended, and how, in words."""
+        names = {ref: name for name, ref in self._refs.items()}
+        if not names:
+            return
+        done, _ = ray.wait(list(names), num_returns=len(names), timeout=0)
+        for ref in done:
+            yield names[ref], _how(ref)
+
+    def check(self, needs: Mapping[str, float]) -> None:
+        """Whether there is room for what is to be started; Ray itself would wait for ever.
+
+        Raises:
+            Halted: there is not.
+        """
+        for resource, needed in needs.items():
+            if needed > self.free(resource):
+                raise Halted(
+                    f"the Ray cluster has {self.free(resource):g} {resource} free, and this run "
+                    f"needs {needed:g}: choose fewer workers, give each less, or add machines"
+                )
+
+
+def _how(ref: Any) -> str:
+    try:
+        ray.get(ref, timeout=0)
+    except ray.exceptions.RayError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return f"ended: {lines[0] if lines else type(error).__name__}"
+    return "ended by itself"

@@ -1,0 +1,70 @@
+"""The settings of the engine of a Ray cluster."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from distvi.engines.settings import EngineSettings, ParameterServerSettings
+from distvi.errors import InputError
+
+
+class RaySettings(ParameterServerSettings):
+    """Worker and server processes on the machines of a Ray cluster."""
+
+    default_workers: ClassVar[int] = 2
+
+    kind: str = "ray"
+    workers: int | None = Field(default=None, gt=0, description="Worker processes (default: 2).")
+    address: str = Field(
+        default="local",
+        description="Of a running cluster: its head's HOST:PORT, or auto for the one on this "
+        "machine; local: an instance for this run alone.",
+    )
+    cpus_per_worker: float = Field(
+        default=1.0, gt=0, description="Cores that Ray reserves for each worker."
+    )
+    gpus_per_worker: float = Field(
+        default=0.0, ge=0, description="GPUs that Ray gives each worker."
+    )
+    replicas: int = Field(
+        default=1,
+        ge=0,
+        le=1,
+        description="Backups of each server, on another machine where there is one: with 1 no "
+        "update is lost with a server; with 0 such a run ends.",
+    )
+    encrypt: bool | None = Field(
+        default=None,
+        description="Encrypt what travels, and let only the run's own processes in (default: "
+        "unless all of them are on this machine).",
+    )
+    silence_s: float = Field(
+        default=10.0, gt=0, description="A process that gives no sign of life for longer is lost."
+    )
+    worker_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="A worker that owes an answer for longer is given up until it comes.",
+    )
+    max_restarts: int = Field(
+        default=16, ge=0, description="Processes that were lost and are replaced, in all."
+    )
+
+    def written_out(self) -> EngineSettings:
+        """See `distvi.engines.settings.EngineSettings.written_out`."""
+        missing = [name for name in ("ray", "zmq") if find_spec(name) is None]
+        if missing:
+            raise InputError(
+                f"engine 'ray' needs {' and '.join(missing)}: pip install 'distvi[ray]'"
+            )
+        settled = super().written_out()
+        if self.encrypt is None:
+            settled = settled.model_copy(update={"encrypt": self.address != "local"})
+        return settled
+
+    def scheme_defaults(self, scheme: str) -> Mapping[str, Any]:
+        """As with engine local, a worker never waits for its own update."""
+        workers = self.workers or self.default_workers
+        return {"in_flight": 2} if scheme == "async" and workers > 1 else {}
