@@ -17,6 +17,7 @@ from distvi.aggregation import Scheme, asynchronous, backup_workers, sync
 from distvi.engines.base import Halted
 from tests import linear
 
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on loopback, before it is loaded
 ray: Any = pytest.importorskip("ray", reason="the extra distvi[ray] is not installed")
 
 UPDATES, CUT = 60, 20
@@ -32,14 +33,13 @@ class Machines:
         from ray.cluster_utils import Cluster
 
         os.environ[NICENESS] = "0"
-        head = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False}
+        head = {"num_cpus": 1, "include_dashboard": False}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         ray.init(address=self.cluster.address, log_to_driver=False, logging_level="ERROR")
         self.added: list[Any] = []
 
     def add(self, cpus: int = 2) -> Any:
-        self.added.append(self.cluster.add_node(num_cpus=cpus, node_ip_address="127.0.0.1"))
-        self.cluster.wait_for_nodes()
+        self.added.append(self.cluster.add_node(num_cpus=cpus))
         return self.added[-1]
 
     def lose(self, node_id: str) -> None:

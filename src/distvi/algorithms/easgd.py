@@ -16,6 +16,7 @@ contribution is an update by itself. Where an update is the mean of the k contri
 together it must be k a, to move by the sum of the pulls: then what a spring gives to the centre is
 what it takes from the copies, and their sum stays what it was. With r = k / P, the requests that a
 worker answers for each update, both are ``a P r = beta r``: beta in lockstep, a where nobody waits.
+(Where an update has several contributions of each worker it is beta, too: more would overshoot.)
 A contribution that the scheme refuses has pulled its worker, and not the centre.
 
 In lockstep on a quadratic loss, centre and copies approach the optimum wherever the local steps by
@@ -41,7 +42,6 @@ from pydantic import Field
 from distvi.algorithms.base import Batches, Memory, Params, Work, WorkerRule
 from distvi.algorithms.draft import Draft
 from distvi.algorithms.local_steps import with_local_steps
-from distvi.errors import InputError
 from distvi.system.settings import Settings
 
 
@@ -86,12 +86,6 @@ def elastic(moving_rate: float) -> Callable[[WorkerRule], WorkerRule]:
 
 def wrap(settings: EASGDSettings, draft: Draft) -> Draft:
     """See `distvi.algorithms.registry`."""
-    if draft.requests_per_update > 1:
-        raise InputError(
-            f"rule 'easgd' makes updates of at most one contribution of each worker, and this "
-            f"run's have {draft.contributions_per_update} of {draft.workers} workers, whose pulls "
-            "together would move the centre too far; collect fewer at a time"
-        )
-    outer = optax.sgd(settings.elasticity * draft.requests_per_update)
+    outer = optax.sgd(settings.elasticity * min(1.0, draft.requests_per_update))
     draft = with_local_steps(draft, "easgd", settings.steps, outer)
     return draft._replace(worker=elastic(settings.elasticity / draft.workers)(draft.worker))

@@ -10,7 +10,6 @@ from typing import Any
 import ray
 
 
-@ray.remote
 class Actor:
     """A process of the run."""
 

@@ -61,6 +61,23 @@ class _Payload:
 
 
 @dataclass(eq=False)
+class _Save:
+    """A server's save on its way.
+
+    Attributes:
+        process: The server.
+        version: Of what is saved.
+        copies: Who has it.
+        answer: What the server has said; None: nothing yet.
+    """
+
+    process: Process
+    version: int
+    copies: _Copies = field(default_factory=_Copies)
+    answer: Saved | None = None
+
+
+@dataclass(eq=False)
 class Deliveries:
     """All that is on its way.
 
@@ -70,7 +87,7 @@ class Deliveries:
 
     shards: int
     _payloads: dict[int, _Payload] = field(default_factory=dict)
-    _saves: dict[int, tuple[Process, Saved | None, int, _Copies]] = field(default_factory=dict)
+    _saves: dict[int, _Save] = field(default_factory=dict)
 
     def asked(self, process: Process, request: int) -> None:
         """A worker was asked for a payload."""
@@ -100,12 +117,7 @@ class Deliveries:
 
     def saved(self, process: Process, message: Saved) -> list[tuple[Process, Saved]]:
         """A server has saved; what is safe now."""
-        _, _, version, copies = self._saves.get(
-            process.number, (process, None, message.version, _Copies())
-        )
-        if version != message.version:
-            copies = _Copies()
-        self._saves[process.number] = process, message, message.version, copies
+        self._save_of(process, message.version).answer = message
         return self._safe_save(process.number)
 
     def arrived(
@@ -119,25 +131,34 @@ class Deliveries:
                 return []
             payload.copies[shard].heard(message, from_backup=from_backup)
             return [*self._safe([message.request])]
-        known = self._saves.get(shard)
-        if known is None or known[2] < message.version:
-            known = self._saves[shard] = process, None, message.version, _Copies()
-        if known[2] == message.version:
-            known[3].heard(message, from_backup=from_backup)
+        save = self._save_of(process, message.version)
+        if save.version == message.version:
+            save.copies.heard(message, from_backup=from_backup)
         return [*self._safe_save(shard)]
 
-    def promoted(self, shard: int) -> None:
-        """A server is lost, and its backup in its place: what only the first had is lost."""
+    def _save_of(self, process: Process, version: int) -> _Save:
+        """The server's newest save, which that of this version may be."""
+        known = self._saves.get(process.number)
+        if known is None or known.version < version:
+            known = self._saves[process.number] = _Save(process, version)
+        return known
+
+    def promoted(self, shard: int) -> list[tuple[Process, Computed]]:
+        """A server is lost, and its backup in its place; what is safe now.
+
+        What only the first had is lost, and its worker pushes it again.
+        """
         self._saves.pop(shard, None)
         for payload in self._payloads.values():
             payload.copies[shard].promoted()
+        return self._safe(list(self._payloads))
 
     def alone(self, shard: int) -> list[tuple[Process, Computed | Saved]]:
         """A server has no backup any more; what is safe now."""
         for payload in self._payloads.values():
             payload.copies[shard].awaits_backup = False
         if shard in self._saves:
-            self._saves[shard][3].awaits_backup = False
+            self._saves[shard].copies.awaits_backup = False
         return [*self._safe(list(self._payloads)), *self._safe_save(shard)]
 
     def _safe(self, requests: list[int]) -> list[tuple[Process, Computed]]:
@@ -151,8 +172,8 @@ class Deliveries:
         return found
 
     def _safe_save(self, shard: int) -> list[tuple[Process, Saved]]:
-        known = self._saves.get(shard)
-        if known is None or known[1] is None or not known[3].are_safe:
+        save = self._saves.get(shard)
+        if save is None or save.answer is None or not save.copies.are_safe:
             return []
         del self._saves[shard]
-        return [(known[0], known[1])]
+        return [(save.process, save.answer)]

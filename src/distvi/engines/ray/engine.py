@@ -1,5 +1,7 @@
 """Training with workers and servers on the machines of a Ray cluster."""
 
+import os
+
 from distvi.aggregation import check_liveness
 from distvi.algorithms.base import Algorithm
 from distvi.engines.base import Problem, Start
@@ -7,11 +9,13 @@ from distvi.engines.coordinator.clock import Clock
 from distvi.engines.coordinator.engine import Deployment, FleetEngine
 from distvi.engines.coordinator.slots import ArraySlots, Numbers, slot_map
 from distvi.engines.coordinator.transport import Limits
-from distvi.engines.ray.fleet import RayFleet, Topology
 from distvi.engines.ray.settings import RaySettings
 from distvi.errors import InputError
 from distvi.parameters import layout_of, make_shards, place
 from distvi.protocol import Rules
+
+_ON_OTHERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Whether an instance of Ray is to be reached from other machines; with 0 it is on loopback."""
 
 
 def build(
@@ -28,6 +32,10 @@ def build(
             "engine 'ray' has processes of its own, which cannot build this problem: "
             f"{problem.no_recipe}. Or use engine 'mesh' or 'simulated', which have none"
         )
+    if settings.address == "local":
+        os.environ.setdefault(_ON_OTHERS, "0")
+    from distvi.engines.ray.fleet import RayFleet, Topology  # loads Ray, which reads that
+
     assert settings.workers is not None
     assert settings.servers is not None
     rules = Rules(

@@ -256,7 +256,7 @@ class RayFleet(Fleet):
                 "the last checkpoint with distvi resume"
             )
         backup.is_ready, backup.started_s = False, self._clock.machine()
-        self._deliveries.promoted(shard)
+        self._held.extend(Received(*each) for each in self._deliveries.promoted(shard))
         send(self._control, Promote(), to=backup.identity)
         self.processes["server", shard] = backup
         self._tell_addresses()

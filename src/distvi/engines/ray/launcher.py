@@ -115,7 +115,7 @@ class Launcher:
             "max_task_retries": 0,  # else Ray would call again by itself
             "scheduling_strategy": strategy,
         }
-        actor: Any = Actor.options(**options).remote()  # pyright: ignore[reportAttributeAccessIssue]
+        actor: Any = ray.remote(Actor).options(**options).remote()
         self._actors[assignment.name] = actor
         run = actor.run.remote(assignment.environment, tuple(assignment), x, y)
         self._refs[assignment.name] = run
