@@ -66,6 +66,7 @@ class RayProcess(Process):
         address: Where it listens, if it does.
         heard_s: When it last gave a sign of life.
         system_pid: Its number on its machine.
+        is_compiled: Whether it has prepared everything.
         is_current: Of a backup: whether it has all that its server has.
         end: How it ended, in words.
         ended_itself: Whether nobody ended it.
@@ -76,6 +77,7 @@ class RayProcess(Process):
     address: str = ""
     heard_s: float = 0.0
     system_pid: int = 0
+    is_compiled: bool = False
     is_current: bool = False
     end: str = "was ended"
     ended_itself: bool = False
@@ -329,22 +331,24 @@ class RayFleet(Fleet):
             return [*self._deliveries.arrived(process, message, from_backup=is_backup)]
         elif isinstance(message, Copied):
             process.is_current = True
+            server = self.processes.get(("server", process.number))
+            if server is not None and not server.is_ready:  # it waited for that
+                return [(server, Ready(0.0))]
         elif isinstance(message, Computed):
             return [*self._deliveries.computed(message)]
         elif isinstance(message, Saved):
             return [*self._deliveries.saved(process, message)]
-        elif isinstance(message, Ready) and is_backup:
-            process.is_ready = True
+        elif isinstance(message, Ready) and process.role == "server":
+            process.is_compiled = True
             self._have_followed(process.number)
+            if not is_backup and process.start == 0 and self._settings.replicas:
+                return []  # a server without its backup could lose what it is given
+            return [] if is_backup else [(process, message)]
         elif isinstance(message, Abandoned):
             self._deliveries.settled(message.request)
             return [(process, message)]
         else:
-            if isinstance(message, Ready) and process.role == "server":
-                process.is_ready = True
-                self._have_followed(process.number)
-            if isinstance(message, Failed):
-                process.ended_itself = True
+            process.ended_itself = isinstance(message, Failed)
             return [(process, message)]  # pyright: ignore[reportReturnType]
         return []
 
@@ -364,11 +368,11 @@ class RayFleet(Fleet):
             self._tell_addresses()
 
     def _have_followed(self, shard: int) -> None:
-        """Let a server know its backup, once both are ready."""
+        """Let a server know its backup, once both are compiled."""
         server, backup = self.processes.get(("server", shard)), self._backups.get(shard)
         if not isinstance(server, RayProcess) or backup is None:
             return
-        if server.is_ready and backup.is_ready:
+        if server.is_compiled and backup.is_compiled:
             self._tell(server, Follow(backup.address))
 
     @property
