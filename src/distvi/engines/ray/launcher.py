@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import signal
+import threading
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import ray
+import ray._private.worker as ray_worker  # for the one thing that Ray has no setting for
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -49,10 +52,7 @@ class Launcher:
         else:
             del options["include_dashboard"]
         try:
-            with warnings.catch_warnings():
-                # Ray forks to start its processes, and JAX warns of every fork. Nothing of JAX is
-                # done between that and the program that is started.
-                warnings.simplefilter("ignore", RuntimeWarning)
+            with _quietly():
                 ray.init(address=self._address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             hint = (
@@ -149,6 +149,25 @@ class Launcher:
                     f"the Ray cluster has {self.free(resource):g} {resource} free, and this run "
                     f"needs {needed:g}: choose fewer workers, give each less, or add machines"
                 )
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Let Ray change as little as can be of the process that it is started in.
+
+    It forks to start its processes, and JAX warns of every fork; nothing of JAX is done between
+    that and the program that is started. It takes SIGTERM for itself, which is to leave a
+    checkpoint. And it prints on standard output what becomes of processes, where `--json` has its
+    answer: an engine tells that by itself.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM) if is_main else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+    if handler is not None:
+        signal.signal(signal.SIGTERM, handler)
+    ray_worker.print_to_stdstream = lambda *arguments, **options: None
 
 
 def _how(ref: Any) -> str:
