@@ -33,8 +33,8 @@ MODEL = {
     "initial_weight_spread": 0.0,
 }
 RATE = 0.005
-ITERATIONS = 20
-BATCHES = 20  # of 200 examples
+ITERATIONS = 10
+BATCHES = 5  # of 200 examples
 
 
 def trained(inputs: str, updates: int) -> tuple[Plan, Any, Any]:

@@ -33,7 +33,7 @@ BAD_OPTIONS = {
     "--optimizer adm": "unknown optimizer 'adm' (did you mean 'adam'?)",
     "--optimizer-options.b3 1": "optimizer 'adam' has no option 'b3'",
     "--schedule cosin": "--schedule is 'cosin': input should be 'constant' or 'cosine'",
-    "--engine rai": "unknown engine 'rai'; did you mean 'ray'?",
+    "--engine rai": "unknown engine 'rai' (did you mean 'ray'?)",
     "--engine mehs": "unknown engine 'mehs' (did you mean 'mesh'?)",
     "--engine mesh --scheme async": "engine 'mesh' has no scheme 'async'",
     "--engine mesh --servers 2": (
@@ -44,10 +44,10 @@ BAD_OPTIONS = {
         "engine 'local' has no setting --cluster; it belongs to engine simulated"
     ),
     "--engine simulated --worker-timeout-s 9": (
-        "engine 'simulated' has no setting --worker-timeout-s; it belongs to engine local"
+        "engine 'simulated' has no setting --worker-timeout-s; it belongs to engines local and ray"
     ),
     "--set engine.cluster=network-bound": "engine 'local' has no setting 'engine.cluster'",
-    "--set engine.kind=3": "unknown engine '3' (known: local, simulated, mesh)",
+    "--set engine.kind=3": "unknown engine '3' (known: local, simulated, ray, mesh)",
     "--set engine.scheme=async": "unknown key 'engine.scheme' (did you mean 'algorithm.scheme'?)",
     "--scheme asnc": "engine 'local' has no scheme 'asnc' (did you mean 'async'?)",
     "--patience-s 3": "Unknown option: --patience-s. Did you mean --worker-timeout-s?",

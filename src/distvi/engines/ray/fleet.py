@@ -383,7 +383,8 @@ class RayFleet(Fleet):
     def _tell_addresses(self) -> None:
         for process in self.of("worker"):
             assert isinstance(process, RayProcess)
-            self._tell(process, Servers(self._addresses))
+            if process.system_pid:  # else it is told with its welcome, which comes first
+                self._tell(process, Servers(self._addresses))
 
     # Who has ended
 
