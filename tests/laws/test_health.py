@@ -55,7 +55,7 @@ def test_a_run_that_learns_nothing(plan: Plan) -> None:
     (complaint,) = complaints(plan, curve(*[1.5] * 20))
     is_stale = plan.config.algorithm.scheme == "async"
     # Stale gradients are the likely cause, so it is told sooner.
-    assert complaint.startswith(f"update {200 if is_stale else 1000}: the run has learnt nothing")
+    assert complaint.startswith(f"update {600 if is_stale else 1000}: the run has learnt nothing")
     assert ("--inputs pca" in complaint) == is_stale
     assert ("gradients are about 3 updates old" in complaint) == is_stale
 

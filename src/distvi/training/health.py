@@ -23,7 +23,7 @@ _FIRST = 200  # updates before any complaint
 _LOST = 0.5  # of what was gained over the constant
 _GAINED = 0.1  # nats an example; less than that is no gain that could be lost
 _NO_BETTER = 0.02  # nats an example
-_SHARE, _STALE_SHARE = 0.5, 0.1  # of the run, after which it should be better than the constant
+_SHARE, _STALE_SHARE = 0.5, 0.3  # of the run, after which it should be better than the constant
 
 
 class Health:
