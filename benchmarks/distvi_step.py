@@ -116,6 +116,7 @@ class Distvi:
         settings = {
             "batch_size": batch,
             "learning_rate": problem.LEARNING_RATE,
+            "optimizer": "adam",
             "updates": UPDATES,
             "shuffle_block": 1,
             "model": MODEL,
