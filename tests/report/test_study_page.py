@@ -24,7 +24,7 @@ from distvi.report.study.speed import speedups
 from distvi.report.study.statistics import front_of, mean_of, median_band
 from distvi.report.study.tables import tables_of
 from distvi.report.study.words import number, tick
-from distvi.runs.records import Measured, Record
+from distvi.runs.records import Measured, Record, Value
 from tests.report.study_content import claim, content, page_of
 from tests.study_records import record, study
 
@@ -340,3 +340,31 @@ def test_figures_and_tables_as_files(tmp_path: Path) -> None:
 
 def test_an_overview() -> None:
     assert picture(content(study())).startswith(b"\x89PNG")
+
+
+def test_a_figure_shows_all_of_its_axis() -> None:
+    """Blocks that have one value of it alone may have many more points than those that vary it."""
+    rates = [0.001, 0.01, 0.1]
+    one: dict[str, Value] = {"servers": 1, "workers": 4, "cluster": "compute-bound"}
+    records = [
+        record(one | {"scheme": scheme, "rate": rate, "batch_size": size}, seed)
+        for scheme in ("sync", "async")
+        for rate in rates
+        for size in (20, 200, 2000)
+        for seed in range(3)
+    ]
+    records += [
+        record(
+            {"servers": servers, "workers": 8, "cluster": cluster, "scheme": scheme}
+            | {"rate": 0.01, "batch_size": 200},
+            seed,
+        )
+        for servers in (1, 2, 8)
+        for cluster in ("compute-bound", "network-bound")
+        for scheme in ("sync", "async")
+        for seed in range(3)
+    ]
+    cut = along(records, "servers")
+    assert cut.values == [1, 2, 8]
+    assert cut.split == ("scheme", "cluster")
+    assert cut.held == {"workers": 8, "rate": 0.01, "batch_size": 200}
