@@ -77,6 +77,7 @@ def three(machines: Machines) -> Machines:
     """Two machines beside the head, each with room for two workers."""
     while len(machines.added) < 2:
         machines.add()
+    machines.cluster.wait_for_nodes()  # one that was lost is known to be
     return machines
 
 

@@ -185,9 +185,10 @@ class RayFleet(Fleet):
         """
         place: tuple[Role, int] = post.role, post.number
         assert place not in self.processes, f"{post.role} {post.number} lives"
-        if post.role == "worker" or place not in self._starts:
+        if post.role == "worker" or not self._has_begun:  # nothing is lost
             process = self._launch(post)
-            if post.role == "server" and self._settings.replicas:
+            needs_backup = post.role == "server" and self._settings.replicas
+            if needs_backup and post.number not in self._backups:
                 self._launch_backup(post.number)
         else:
             process = self._promoted(post.number)
@@ -341,7 +342,7 @@ class RayFleet(Fleet):
         elif isinstance(message, Ready) and process.role == "server":
             process.is_compiled = True
             self._have_followed(process.number)
-            if not is_backup and process.start == 0 and self._settings.replicas:
+            if not is_backup and not self._has_begun and self._settings.replicas:
                 return []  # a server without its backup could lose what it is given
             return [] if is_backup else [(process, message)]
         elif isinstance(message, Abandoned):
@@ -354,7 +355,7 @@ class RayFleet(Fleet):
 
     def _greet(self, process: RayProcess, message: Hello, *, is_backup: bool) -> None:
         process.system_pid, process.address = message.pid, message.address
-        process.node = process.node or message.node
+        process.node = message.node
         self._tell(process, Welcome(message.clock_s - self._clock.machine()))
         if process.role == "worker":
             self._tell(process, Servers(self._addresses))

@@ -108,7 +108,7 @@ class Launcher:
             node: Where; empty: where Ray finds room.
             resources: ``num_cpus`` and ``num_gpus``.
         """
-        strategy: Any = "SPREAD" if not node else NodeAffinitySchedulingStrategy(node, soft=True)
+        strategy: Any = "SPREAD" if not node else NodeAffinitySchedulingStrategy(node, soft=False)
         options = {
             **resources,
             "max_restarts": 0,
