@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from benchmarks.sharpness import MODEL
 from distvi.algorithms.base import Batches, Memory, Params, Work
 from distvi.algorithms.draft import Draft
 from distvi.algorithms.registry import register_rule
@@ -31,14 +32,6 @@ MEANS: dict[str, dict[str, Any]] = {
     "centred clipping": {"mean": "clipped"},
 }
 KINDS = ("none", "flipped", "flipped, times 100", "NaN")
-MODEL = {
-    "hidden_layers": 1,
-    "orthogonal": True,
-    "initial_lengthscale": 0.3,
-    "input_scale": 1.0,
-    "initial_weight_var": 0.001,
-    "initial_weight_spread": 0.0,
-}
 
 
 class GarbageSettings(Settings):

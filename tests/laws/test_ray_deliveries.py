@@ -12,8 +12,8 @@ import numpy as np
 from distvi.engines.coordinator.messages import Computed, Saved
 from distvi.engines.coordinator.slots import ArrayAt, extents
 from distvi.engines.ray.deliveries import Deliveries
-from distvi.engines.ray.fleet import RayProcess
 from distvi.engines.ray.messages import Arrived, Push
+from distvi.engines.ray.remote import RayProcess
 from distvi.engines.ray.sockets import Keys, Sockets, read, receive_from, send
 from distvi.errors import RunFailed
 

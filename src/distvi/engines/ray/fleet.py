@@ -9,7 +9,6 @@ another one is started. What processes say is believed when it is safe
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -47,6 +46,7 @@ from distvi.engines.ray.messages import (
     Servers,
     Welcome,
 )
+from distvi.engines.ray.remote import RayProcess
 from distvi.engines.ray.server import MEMORIES, PARAMETERS, PAYLOADS, STATES
 from distvi.engines.ray.settings import RaySettings
 from distvi.engines.ray.sockets import Frames, Keys, Sockets, read, receive_from, send, skip
@@ -54,47 +54,6 @@ from distvi.engines.ray.station import BEAT
 
 _LOOK_S = 0.5  # between two looks at who has ended
 _BEATS = 5  # in the time after which silence is an end
-
-
-@dataclass(eq=False, kw_only=True)
-class RayProcess(Process):
-    """A process on some machine.
-
-    Attributes:
-        identity: By which others know it.
-        node: Ray's name of its machine; empty: not known yet.
-        address: Where it listens, if it does.
-        heard_s: When it last gave a sign of life.
-        system_pid: Its number on its machine.
-        is_compiled: Whether it has prepared everything.
-        is_current: Of a backup: whether it has all that its server has.
-        end: How it ended, in words.
-        ended_itself: Whether nobody ended it.
-    """
-
-    identity: str
-    node: str = ""
-    address: str = ""
-    heard_s: float = 0.0
-    system_pid: int = 0
-    is_compiled: bool = False
-    is_current: bool = False
-    end: str = "was ended"
-    ended_itself: bool = False
-
-    @property
-    def pid(self) -> int:
-        """On its machine."""
-        return self.system_pid
-
-    @property
-    def was_killed(self) -> bool:
-        """Whether it did not end by itself."""
-        return not self.ended_itself
-
-    def how_it_ended(self) -> str:
-        """In words."""
-        return f"{self.name} ({self.identity}) {self.end}"
 
 
 class Topology(NamedTuple):

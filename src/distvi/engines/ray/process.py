@@ -66,7 +66,7 @@ def run(given: Sequence[Any], x: np.ndarray, y: np.ndarray, node: str) -> None:
                 WorkerProcess(station).run()
             else:
                 ServerProcess(station, data).run()
-        except BaseException:
+        except BaseException:  # whatever ends it, the coordinator is told before Ray is
             send(control, Failed(traceback.format_exc()))
             raise
 
