@@ -33,6 +33,8 @@ BAD_OPTIONS = {
     "--optimizer adm": "unknown optimizer 'adm' (did you mean 'adam'?)",
     "--optimizer-options.b3 1": "optimizer 'adam' has no option 'b3'",
     "--schedule cosin": "--schedule is 'cosin': input should be 'constant' or 'cosine'",
+    "--engine ray --address 127.0.0.1:1": "cannot reach a Ray cluster at 127.0.0.1:1",
+    "--engine ray --address nonsense": "address is 'nonsense'; it should be local, auto or HOST:",
     "--engine rai": "unknown engine 'rai' (did you mean 'ray'?)",
     "--engine mehs": "unknown engine 'mehs' (did you mean 'mesh'?)",
     "--engine mesh --scheme async": "engine 'mesh' has no scheme 'async'",

@@ -1,5 +1,6 @@
 """The settings of the engine of a Ray cluster."""
 
+import socket
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -8,6 +9,8 @@ from pydantic import Field
 
 from distvi.engines.settings import EngineSettings, ParameterServerSettings
 from distvi.errors import InputError
+
+_CONNECT_S = 5.0
 
 
 class RaySettings(ParameterServerSettings):
@@ -59,6 +62,7 @@ class RaySettings(ParameterServerSettings):
             raise InputError(
                 f"engine 'ray' needs {' and '.join(missing)}: pip install 'distvi[ray]'"
             )
+        _check_address(self.address)
         settled = super().written_out()
         if self.encrypt is None:
             settled = settled.model_copy(update={"encrypt": self.address != "local"})
@@ -68,3 +72,23 @@ class RaySettings(ParameterServerSettings):
         """As with engine local, a worker never waits for its own update."""
         workers = self.workers or self.default_workers
         return {"in_flight": 2} if scheme == "async" and workers > 1 else {}
+
+
+def _check_address(address: str) -> None:
+    """Whether somebody listens there; Ray tries for half a minute, and says so in many lines.
+
+    Raises:
+        InputError: nobody does, or it is no address.
+    """
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise InputError(f"address is {address!r}; it should be local, auto or HOST:PORT")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"cannot reach a Ray cluster at {address}: {error}; is it there (ray start --head), "
+            "and is that the address of its head?"
+        ) from error
