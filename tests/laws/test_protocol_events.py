@@ -174,6 +174,21 @@ def test_a_newcomer_holds_nobody_back_under_ssp() -> None:
     assert isinstance(answers[-1][0], SendParameters)
 
 
+def test_lockstep_waits_for_a_worker_that_is_replaced() -> None:
+    events = [Joined(0), Joined(1), gradient(0), Joined(1, 1)]
+    state, answers = play(Rules(sync()), *events)
+    assert answers[3] == (SendParameters(1, 1, 0, 0),)
+    _, answers = play(Rules(sync()), GradientArrived(Ticket(1, 1, 0, 0)), state=state)
+    assert committed(answers[0]) == [0, 1]
+
+
+def test_a_worker_that_is_replaced_goes_on_at_its_clock_under_ssp() -> None:
+    events = [Joined(0), Joined(1), gradient(0), gradient(0, 1, 1), Joined(1, 1), Joined(0, 1)]
+    state, _ = play(Rules(ssp(3)), *events)
+    assert {worker: member.clock for worker, member in state.members.items()} == {0: 2, 1: 0}
+    assert state.slowest == 0
+
+
 # Limits
 
 

@@ -80,8 +80,9 @@ def _joined(txn: Transaction, event: Joined) -> Lot:
         txn.ignore(event, Reason.KNOWN)
         return ()
     if before := txn.members.get(event.worker):
-        txn.remove_member(before)
-    txn.add_member(event.worker, event.incarnation)
+        txn.replace_member(before, event.incarnation)
+    else:
+        txn.add_member(event.worker, event.incarnation)
     return ()
 
 

@@ -89,12 +89,13 @@ class Transaction:
         if incarnation > self.incarnations.get(worker, -1):
             self.incarnations = self.incarnations.set(worker, incarnation)
 
-    def add_member(self, worker: int, incarnation: int) -> None:
-        """Let a worker in, level with the slowest."""
+    def add_member(self, worker: int, incarnation: int, clock: int | None = None) -> None:
+        """Let a worker in, level with the slowest where it brings no clock."""
         self.hear_of(worker, incarnation)
-        self.members = self.members.set(worker, Member(worker, incarnation, clock=self.slowest))
+        clock = self.slowest if clock is None else clock
+        self.members = self.members.set(worker, Member(worker, incarnation, clock=clock))
         self.waiting = self.waiting.set(worker, None)
-        self._move_clock(None, self.slowest)
+        self._move_clock(None, clock)
         self.to_ask[worker] = None
         self.others_awaited = True
 
@@ -109,6 +110,13 @@ class Transaction:
             self._leave_newest(request.base)
         self._move_clock(record.clock, None)
         self.others_awaited = True
+
+    def replace_member(self, record: Member, incarnation: int) -> None:
+        """A worker is back before it was missed: it goes on at its clock, and all clocks stay."""
+        slowest = self.slowest
+        self.remove_member(record)
+        self.add_member(record.worker, incarnation, record.clock)
+        self.slowest = slowest
 
     def judge(self, worker: int, unusable_in_a_row: int) -> None:
         """Note how many answers of a member in a row were of no use; none after a usable one."""

@@ -1,7 +1,10 @@
 """Workers between the protocol, which has members, and the fleet, which has processes.
 
-A member is an incarnation of a worker. It ends with its process, or is dismissed when it has been
-silent for too long; then the same process is let in again once it has answered all it was asked.
+A member is an incarnation of a worker. One whose process has died stays a member until the process
+in its place is ready, and joins as its next incarnation: so lockstep waits for it, and its updates
+are those of an undisturbed run. One that is not replaced has left. And one that has been silent for
+too long is dismissed, whether it lives or is being replaced; a process that lives is let in again
+once it has answered all it was asked.
 """
 
 from collections import deque
@@ -37,7 +40,7 @@ class WorkerRecord:
     Attributes:
         incarnation: The highest so far.
         turn: Number of its next request, counted from the run's first.
-        is_member: Whether it has joined, and has not been dismissed since.
+        is_member: Whether its process has joined, and has not been dismissed since.
         untold: Requests that it will be told of when it has answered older ones.
         dismissal: Why it was dismissed last.
     """
@@ -103,8 +106,11 @@ class Membership:
         if not self.each[process.number].is_member and not self.requests.unanswered(process.number):
             self.join(process.number)
 
-    def ended(self, worker: int) -> None:
-        """A worker's process is dead, and touches no slot any more."""
+    def ended(self, worker: int, *, is_replaced: bool) -> None:
+        """A worker's process is dead, and touches no slot any more.
+
+        Where it is replaced the protocol hears of it when the next one joins.
+        """
         member = self.each[worker]
         unanswered = self.requests.unanswered(worker)
         member.turn -= len(unanswered) - len(member.untold)  # their batches are asked for again
@@ -112,9 +118,9 @@ class Membership:
         for request in unanswered:
             self._drop(request)
         self.requests.forget(worker)
-        if member.is_member:
+        if not is_replaced:  # one that has gone already is not missed
             self.events.append(Left(worker, member.incarnation))
-            member.is_member = False
+        member.is_member = False
 
     def updated(self) -> None:
         """An update was made: not all answers come too late, and those on it are begun."""

@@ -287,15 +287,16 @@ class FleetTransport:
 
     def _ended(self, process: Process, how: str) -> None:
         self.tracker.died(process, how)
+        is_replaced = self.restarts < self.limits.max_restarts
         if process.role == "worker":
-            self._members.ended(process.number)
-        self._replace(process, how)
-
-    def _replace(self, process: Process, how: str) -> None:
-        if self.restarts < self.limits.max_restarts:
+            self._members.ended(process.number, is_replaced=is_replaced)
+        if is_replaced:
             self.restarts += 1
             self.start(process.role, process.number)
-            return
+        else:
+            self._cannot_replace(process, how)
+
+    def _cannot_replace(self, process: Process, how: str) -> None:
         used = f"all {self.limits.max_restarts} restarts have been used"
         if process.role == "server":
             raise Halted(f"{how}, and {used}")
