@@ -70,7 +70,7 @@ def _echo(address: str, keys: Keys | None) -> None:
 def framed(keys: Keys | None) -> list[float]:
     """Seconds of a pull and a push, in the engine's frames."""
     sockets = Sockets(keys)
-    socket, address = sockets.bound("127.0.0.1")
+    socket, address = sockets.bound("tcp://127.0.0.1")
     other = multiprocessing.get_context("spawn").Process(target=_echo, args=(address, keys))
     other.start()
     payload, parameters = np.zeros(BYTES, np.uint8), np.zeros(BYTES, np.uint8)

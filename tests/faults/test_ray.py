@@ -5,6 +5,7 @@ Three raylets on this machine stand for three machines; everything is bound to l
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ import numpy as np
 import pytest
 
 from distvi.aggregation import Scheme, asynchronous, backup_workers, sync
+from distvi.data import Examples
 from distvi.engines.base import Halted
+from distvi.engines.ray.engine import build as ray_engine
+from distvi.engines.ray.settings import RaySettings
+from distvi.errors import InputError
 from tests import linear
 
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on loopback, before it is loaded
@@ -51,7 +56,18 @@ class Machines:
         for process in (*fleet.processes.values(), *fleet._backups.values()):
             if process.node == node_id:
                 os.kill(process.pid, signal.SIGKILL)
-        (found,) = (node for node in self.cluster.list_all_nodes() if node.node_id == node_id)
+        self.forget(node_id)
+
+    def drain(self, node_id: str) -> None:
+        """A machine is about to be taken away, as after SIGTERM to its ``ray start``."""
+        client = ray._raylet.GcsClient(address=self.cluster.address)
+        preemption, in_ms = 2, 1000 * (int(time.time()) + 600)
+        accepted, why = client.drain_node(node_id, preemption, "a test", in_ms)
+        assert accepted, why
+
+    def forget(self, node_id: str) -> None:
+        """A machine that was drained is gone."""
+        (found,) = (node for node in self.added if node.node_id == node_id)
         self.cluster.remove_node(found, allow_graceful=False)
         self.added.remove(found)
 
@@ -174,8 +190,64 @@ def test_a_server_without_a_backup_ends_the_run_with_a_word(three, settings) -> 
 
 def test_more_workers_than_there_is_room_for(three, settings) -> None:
     engine = engine_of(settings, sync(), workers=99)
-    with pytest.raises(Halted, match=r"CPU free, and this run needs 99"), engine:
+    with (
+        pytest.raises(Halted, match=r"CPU free, room for 5 workers, and this run needs 99"),
+        engine,
+    ):
         pass
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_what_is_on_a_machine_that_is_drained_goes_elsewhere(
+    three, settings, replicas: int
+) -> None:
+    here = ray.get_runtime_context().get_node_id()
+    with engine_of(settings, sync(), servers=2, replicas=replicas) as engine:
+        engine.advance(CUT)
+        fleet = engine._fleet
+        (leaving, *_) = {process(engine, "server", n).node for n in range(2)} - {here}
+        three.drain(leaving)
+        while any(each.node == leaving for each in fleet._by_name.values()):
+            engine._transport._listen()
+        engine.advance(UPDATES)
+        assert_close(engine.state, undisturbed(settings))
+        assert engine.statistics["restarts"] == 0
+        assert len(fleet._backups) == 2 * replicas
+    assert any("is being drained" in each for each in engine.statistics["incidents"])
+    three.forget(leaving)
+
+
+def test_workers_join_when_machines_are_added(three, settings) -> None:
+    """Each takes a machine for itself, and there are two; the head is too small."""
+    with engine_of(settings, sync(), workers=3, min_workers=2, cpus_per_worker=2) as engine:
+        engine.advance(CUT)
+        assert engine.statistics["gradients_used"] == 2 * CUT
+        three.add()
+        while not all(each.is_ready for each in engine._fleet.of("worker")):
+            engine._transport._listen()
+        engine.advance(UPDATES)
+        with_three = engine.statistics["gradients_used"] - 2 * CUT
+        assert with_three >= 3 * (UPDATES - CUT) - 1  # the first may have been on its way
+    three.forget(three.added[-1].node_id)
+
+
+def test_machines_that_see_the_file_read_the_inputs_from_it(
+    three, settings, tmp_path: Path
+) -> None:
+    problem, algorithm = linear.made(settings, sync(), 2)
+    np.save(tmp_path / "x.npy", problem.examples.x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    problem = problem._replace(examples=Examples(mapped, problem.examples.y))
+    chosen = RaySettings(address="auto", data="path").written_out()
+    with ray_engine(chosen, problem, algorithm, linear.BEGIN) as engine:
+        assert engine._fleet._x[0] == str(tmp_path / "x.npy")
+        engine.advance(UPDATES)
+        assert_close(engine.state, undisturbed(settings))
+
+
+def test_inputs_in_memory_have_no_path(settings) -> None:
+    with pytest.raises(InputError, match="data is 'path', but the training inputs are not mapped"):
+        engine_of(settings, sync(), data="path")
 
 
 def test_memories_travel_with_a_checkpoint(three, settings) -> None:

@@ -213,7 +213,7 @@ def test_workers_that_were_dismissed_are_not_waited_for_for_ever() -> None:
     state = world.advance(state, 3)
     for number in range(2):
         world.fleet.played("worker", number).is_stopped = True
-    with pytest.raises(Halted, match=r"worker 0, worker 1 to come back: dismissed"):
+    with pytest.raises(Halted, match=r"waited .* for worker 0, worker 1: dismissed"):
         world.advance(state, UPDATES)
 
 

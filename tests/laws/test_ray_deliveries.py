@@ -1,18 +1,22 @@
 """When an answer is believed: once all that it speaks of is where it is to be, whatever is lost."""
 
+import os
 from itertools import permutations
 from typing import Any
 
 import pytest
 
-pytest.importorskip("zmq", reason="the extra distvi[ray] is not installed")
+pytest.importorskip("ray", reason="the extra distvi[ray] is not installed")
 
 import numpy as np
 
 from distvi.engines.coordinator.messages import Computed, Saved
 from distvi.engines.coordinator.slots import ArrayAt, extents
+from distvi.engines.ray.address import endpoint
+from distvi.engines.ray.assignment import Assignment
+from distvi.engines.ray.beat import Heartbeat
 from distvi.engines.ray.deliveries import Deliveries
-from distvi.engines.ray.messages import Arrived, Push
+from distvi.engines.ray.messages import Arrived, Beat, Printed, Push
 from distvi.engines.ray.remote import RayProcess
 from distvi.engines.ray.sockets import Keys, Sockets, read, receive_from, send
 from distvi.errors import RunFailed
@@ -102,10 +106,11 @@ def test_a_part_of_a_slot_is_in_few_pieces() -> None:
 
 
 @pytest.mark.parametrize("is_encrypted", [True, False])
-def test_numbers_arrive_in_their_places(is_encrypted: bool) -> None:
+@pytest.mark.parametrize("place", ["tcp://127.0.0.1", endpoint(is_alone=True)])
+def test_numbers_arrive_in_their_places(is_encrypted: bool, place: str) -> None:
     keys = Keys.new() if is_encrypted else None
     one, other = Sockets(keys), Sockets(keys)
-    bound, address = one.bound("127.0.0.1")
+    bound, address = one.bound(place)
     connected = other.connected(address, "worker-3.0")
     sent = [np.arange(n, dtype=np.uint8) for n in (3, 200_000)]
     assert send(connected, Push(5, 8), sent)
@@ -129,7 +134,7 @@ def test_numbers_arrive_in_their_places(is_encrypted: bool) -> None:
 def test_a_stranger_is_not_let_in(stranger: str | None) -> None:
     keys, others = Keys.new(), Keys.new()
     ours = Sockets(keys)
-    bound, address = ours.bound("127.0.0.1")
+    bound, address = ours.bound("tcp://127.0.0.1")
     half_known = others._replace(public=keys.public)  # it knows whom it speaks to, and no more
     theirs, friend = Sockets(half_known if stranger else None), Sockets(keys)
     strange, known = theirs.connected(address, "stranger"), friend.connected(address, "friend")
@@ -141,4 +146,24 @@ def test_a_stranger_is_not_let_in(stranger: str | None) -> None:
     assert bound.poll(10_000)
     assert receive_from(bound) == ("friend", Push(3, 3))
     for sockets in (ours, theirs, friend):
+        sockets.close()
+
+
+def test_what_a_process_prints_is_told_beside_its_signs_of_life() -> None:
+    ours, theirs = Sockets(None), Sockets(None)
+    bound, address = ours.bound("tcp://127.0.0.1")
+    fields = dict.fromkeys(Assignment._fields)
+    assignment = Assignment(
+        **fields | {"name": "worker-0.0", "coordinator": address, "beat_s": 0.1}
+    )
+    with Heartbeat(theirs, assignment):
+        assert bound.poll(10_000)
+        assert receive_from(bound) == ("worker-0.0!", Beat())
+        os.write(2, b"of XLA\n")
+        said: Any = Beat()
+        while isinstance(said, Beat):
+            assert bound.poll(10_000)
+            _, said = receive_from(bound)
+    assert said == Printed("of XLA\n")
+    for sockets in (ours, theirs):
         sockets.close()

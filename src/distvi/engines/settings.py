@@ -102,3 +102,27 @@ class ParameterServerSettings(EngineSettings):
     def mean_staleness(self, scheme: Scheme) -> float:
         """See `EngineSettings.mean_staleness`."""
         return mean_staleness(scheme, self.contributors)
+
+
+class ProcessSettings(ParameterServerSettings):
+    """Of an engine whose workers and servers are processes."""
+
+    default_workers: ClassVar[int] = 2
+
+    workers: int | None = Field(default=None, gt=0, description="Worker processes (default: 2).")
+    worker_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="A worker that owes an answer for longer is given up until it comes.",
+    )
+    max_restarts: int = Field(
+        default=16, ge=0, description="Processes that were lost and are replaced, in all."
+    )
+
+    def scheme_defaults(self, scheme: str) -> Mapping[str, Any]:
+        """An asynchronous worker is pointed to its next parameters while it computes.
+
+        So it never waits for its own update (docs/decisions/0200-local-engine.md).
+        """
+        workers = self.workers or self.default_workers
+        return {"in_flight": 2} if scheme == "async" and workers > 1 else {}

@@ -23,6 +23,8 @@ class Process(ABC):
         started_s: When it was started, on the coordinator's clock.
         log: The file with what it prints, if any.
         is_ready: Whether it has said that it is.
+        waits_for_room: Whether it will begin when there is room for it; nobody waits for that.
+        makes_room: Whether it was ended on purpose: that is no fault of it.
     """
 
     role: Role
@@ -31,6 +33,8 @@ class Process(ABC):
     started_s: float
     log: Path | None = None
     is_ready: bool = False
+    waits_for_room: bool = False
+    makes_room: bool = False
 
     @property
     def name(self) -> str:

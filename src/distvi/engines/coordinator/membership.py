@@ -106,11 +106,8 @@ class Membership:
         if not self.each[process.number].is_member and not self.requests.unanswered(process.number):
             self.join(process.number)
 
-    def ended(self, worker: int, *, is_replaced: bool) -> None:
-        """A worker's process is dead, and touches no slot any more.
-
-        Where it is replaced the protocol hears of it when the next one joins.
-        """
+    def ended(self, worker: int) -> None:
+        """A worker's process is dead, and touches no slot any more."""
         member = self.each[worker]
         unanswered = self.requests.unanswered(worker)
         member.turn -= len(unanswered) - len(member.untold)  # their batches are asked for again
@@ -118,9 +115,12 @@ class Membership:
         for request in unanswered:
             self._drop(request)
         self.requests.forget(worker)
-        if not is_replaced:  # one that has gone already is not missed
-            self.events.append(Left(worker, member.incarnation))
         member.is_member = False
+
+    def left(self, worker: int) -> None:
+        """Nobody is to wait for a worker that has ended; if it has left before, nothing changes."""
+        if (incarnation := self.each[worker].incarnation) >= 0:
+            self.events.append(Left(worker, incarnation))
 
     def updated(self) -> None:
         """An update was made: not all answers come too late, and those on it are begun."""

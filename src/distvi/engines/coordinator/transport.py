@@ -121,7 +121,7 @@ class FleetTransport:
             self.clock.machine,
         )
 
-    def start(self, role: Role, number: int) -> None:
+    def start(self, role: Role, number: int) -> Process:
         """Start a process.
 
         Raises:
@@ -132,7 +132,9 @@ class FleetTransport:
             turn = self.members[number].turn
             if self.requests.memories is not None:
                 memory = self.requests.memories.slot(number)
-        self.tracker.started(self.fleet.start(Post(role, number, turn, memory)))
+        process = self.fleet.start(Post(role, number, turn, memory))
+        self.tracker.started(process)
+        return process
 
     def pause(self) -> None:
         """Listen to nobody for a while."""
@@ -160,7 +162,7 @@ class FleetTransport:
     # Events
 
     def begin(self) -> None:
-        """Wait until every process is ready; then all workers join at once.
+        """Wait until every process is ready for which there is room; then all join at once.
 
         Raises:
             Halted: an exception in a process, or one that is not ready in time.
@@ -173,7 +175,8 @@ class FleetTransport:
             self._listen()
         self._has_begun = True
         for worker in self.fleet.of("worker"):
-            self._members.join(worker.number)
+            if worker.is_ready:
+                self._members.join(worker.number)
 
     def receive(self) -> tuple[float, Event] | None:
         """The next event; None when no process could cause one any more.
@@ -191,7 +194,10 @@ class FleetTransport:
 
     def _is_hopeless(self) -> bool:
         """Whether nobody is computing, starting or updating, and nobody comes back."""
-        starting = any(not process.is_ready for process in self.fleet.processes.values())
+        starting = any(
+            not (process.is_ready or process.waits_for_room)
+            for process in self.fleet.processes.values()
+        )
         computing = self._members.are_computing
         if starting or computing or self._servers.update is not None or self._waiting:
             self._idle_since_s = None
@@ -202,8 +208,8 @@ class FleetTransport:
         waited_s = now_s - self._idle_since_s
         if dismissed and waited_s > self.limits.start_s:
             raise Halted(
-                f"waited {waited_s:.0f} s for {', '.join(dismissed)} to come back: dismissed, "
-                "and the others cannot go on alone"
+                f"waited {waited_s:.0f} s for {', '.join(dismissed)}: dismissed, or without a "
+                "machine that has room, and the others cannot go on alone"
             )
         return not dismissed
 
@@ -287,19 +293,19 @@ class FleetTransport:
 
     def _ended(self, process: Process, how: str) -> None:
         self.tracker.died(process, how)
-        is_replaced = self.restarts < self.limits.max_restarts
-        if process.role == "worker":
-            self._members.ended(process.number, is_replaced=is_replaced)
-        if is_replaced:
-            self.restarts += 1
-            self.start(process.role, process.number)
-        else:
-            self._cannot_replace(process, how)
-
-    def _cannot_replace(self, process: Process, how: str) -> None:
+        is_worker = process.role == "worker"
+        if is_worker:
+            self._members.ended(process.number)
+        if process.makes_room or self.restarts < self.limits.max_restarts:
+            self.restarts += not process.makes_room
+            other = self.start(process.role, process.number)
+            if is_worker and other.waits_for_room:
+                self._members.left(process.number)
+            return
         used = f"all {self.limits.max_restarts} restarts have been used"
-        if process.role == "server":
+        if not is_worker:
             raise Halted(f"{how}, and {used}")
+        self._members.left(process.number)
         if not self.fleet.of("worker"):
             reason = f"{how}; no worker is left, and {used}"
             self._events.append(StopRequested(reason, Outcome.FAILED))
@@ -307,7 +313,8 @@ class FleetTransport:
     def _check_limits(self) -> None:
         now_s, limits = self.clock.machine(), self.limits
         for process in list(self.fleet.processes.values()):
-            if not process.is_ready and now_s - process.started_s > limits.start_s:
+            is_due = not (process.is_ready or process.waits_for_room)
+            if is_due and now_s - process.started_s > limits.start_s:
                 why = f"{process.name} was not ready {limits.start_s:g} s after it was started"
                 self._give_up(process, why + (f"; see {process.log}" if process.log else ""))
         for server, what in self._servers.overdue(limits.worker_timeout_s):
@@ -342,7 +349,7 @@ class FleetTransport:
             self._one(self._waiting.popleft())
 
     def _workers_are_ready(self) -> bool:
-        workers = self.fleet.of("worker")
+        workers = [worker for worker in self.fleet.of("worker") if not worker.waits_for_room]
         return bool(workers or self._events) and all(worker.is_ready for worker in workers)
 
     def _one(self, command: Command) -> None:

@@ -3,15 +3,13 @@
 from distvi.aggregation import check_liveness
 from distvi.algorithms.base import Algorithm
 from distvi.engines.base import Problem, Start
+from distvi.engines.coordinator.building import limits_of, recipe_of, rules_of, slots_of
 from distvi.engines.coordinator.clock import Clock
 from distvi.engines.coordinator.engine import Deployment, FleetEngine
-from distvi.engines.coordinator.slots import slot_map
 from distvi.engines.coordinator.transport import Limits
 from distvi.engines.local.fleet import LocalFleet, Topology
 from distvi.engines.local.memory import shared_numbers
 from distvi.engines.local.settings import LocalSettings
-from distvi.errors import InputError
-from distvi.parameters import layout_of, make_shards, place
 from distvi.protocol import Rules
 from distvi.system.compilation_cache import compilation_cache
 
@@ -35,14 +33,8 @@ def build(
         pin=settings.pin,
         cache=compilation_cache(),
     )
-    rules = Rules(
-        algorithm.scheme,
-        updates=problem.updates,
-        worker_timeout_s=settings.worker_timeout_s,
-        nonfinite_limit=settings.nonfinite_limit,
-    )
-    limits = Limits(worker_timeout_s=settings.worker_timeout_s, max_restarts=settings.max_restarts)
-    engine = local_engine(topology, problem, algorithm, rules, limits, start)
+    rules = rules_of(settings, problem, algorithm)
+    engine = local_engine(topology, problem, algorithm, rules, limits_of(settings), start)
     if settings.trace:
         engine.keep_timeline()
     return engine
@@ -61,15 +53,10 @@ def local_engine(
     Raises:
         InputError: see `build`.
     """
-    if problem.recipe is None:
-        raise InputError(
-            "engine 'local' has processes of its own, which cannot build this problem: "
-            f"{problem.no_recipe}. Or use engine 'mesh' or 'simulated', which have none"
-        )
-    layout = layout_of(problem.shapes)
-    placement = place(topology.placement, layout.sizes, topology.servers)
-    slots = slot_map(make_shards(layout, placement, algorithm.server), algorithm.worker)
+    recipe = recipe_of(problem, "local")
+    servers, placement = topology.servers, topology.placement
+    slots = slots_of(problem, algorithm.worker, algorithm.server, placement, servers)
     numbers, clock = shared_numbers(slots), Clock()
-    fleet = LocalFleet(topology, problem.recipe, problem.examples, numbers, clock)
+    fleet = LocalFleet(topology, recipe, problem.examples, numbers, clock)
     deployment = Deployment(fleet, numbers, slots, topology.workers)
     return FleetEngine(problem, algorithm, rules, deployment, limits, start, clock)

@@ -10,16 +10,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from distvi.engines.base import Built, Recipe
+from distvi.engines.coordinator.building import slots_of
 from distvi.engines.coordinator.environment import pin
 from distvi.engines.coordinator.messages import Abandon, Abandoned, Applied, Compute, Message, Ready
 from distvi.engines.coordinator.server import ShardServer
-from distvi.engines.coordinator.slots import Numbers, PublishedVersions, SlotMap, slot_map
+from distvi.engines.coordinator.slots import Numbers, PublishedVersions, SlotMap
 from distvi.engines.coordinator.worker import Worker
 from distvi.engines.local.assignment import Assignment
 from distvi.engines.local.connection import receive, send
 from distvi.engines.local.doorbell import drain, notify
 from distvi.engines.local.memory import SharedArray, shared_numbers
-from distvi.parameters import layout_of, make_shards, place
 from distvi.system.prefetch import Prefetch
 
 _REQUESTS = 1 << 32  # more than any run has
@@ -29,9 +29,8 @@ def built_by(assignment: Assignment) -> tuple[Built, SlotMap, Numbers]:
     """What a process works with: the problem and the rules, and where its numbers lie."""
     x, y = SharedArray(*assignment.x).open(), SharedArray(*assignment.y).open()
     built = Recipe(*assignment.recipe).build(x, y)
-    layout = layout_of(built.problem.shapes)
-    placement = place(assignment.placement, layout.sizes, assignment.servers)
-    slots = slot_map(make_shards(layout, placement, built.server), built.worker)
+    placement, servers = assignment.placement, assignment.servers
+    slots = slots_of(built.problem, built.worker, built.server, placement, servers)
     return built, slots, shared_numbers(slots, assignment.numbers)
 
 

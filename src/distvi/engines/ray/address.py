@@ -1,10 +1,18 @@
-"""Where a machine is reached by the others of a run."""
+"""Where a process listens for the others of a run."""
+
+import sys
+from secrets import token_hex
 
 from ray.util import get_node_ip_address
 
-LOOPBACK = "127.0.0.1"
 
+def endpoint(*, is_alone: bool) -> str:
+    """Where to bind a socket, as ZeroMQ has it; a port, if there is one, is still to be found.
 
-def host(*, is_alone: bool) -> str:
-    """Address of this machine for the others."""
-    return LOOPBACK if is_alone else get_node_ip_address()
+    Args:
+        is_alone: Whether all processes are on this machine. Then sockets of the kernel serve, which
+            take a fifth less processor time than loopback and leave no file behind.
+    """
+    if not is_alone:
+        return f"tcp://{get_node_ip_address()}"
+    return f"ipc://@distvi-{token_hex(16)}" if sys.platform == "linux" else "tcp://127.0.0.1"

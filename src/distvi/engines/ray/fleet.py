@@ -6,17 +6,17 @@ another one is started. What processes say is believed when it is safe
 (`distvi.engines.ray.deliveries`).
 """
 
+import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-import zmq
 
 from distvi.engines.base import Examples, Halted, Recipe
 from distvi.engines.coordinator.clock import Clock
-from distvi.engines.coordinator.environment import server_environment, worker_environment
+from distvi.engines.coordinator.environment import server_environment
 from distvi.engines.coordinator.fleet import Fleet, Post, Process, Received, Role, Wanted
 from distvi.engines.coordinator.messages import (
     Abandoned,
@@ -28,10 +28,13 @@ from distvi.engines.coordinator.messages import (
     Ready,
     Saved,
 )
-from distvi.engines.coordinator.slots import ArraySlots, Numbers, SlotMap, extents
+from distvi.engines.coordinator.slots import Numbers, SlotMap
 from distvi.engines.ray.assignment import Assignment
+from distvi.engines.ray.beat import BEAT
+from distvi.engines.ray.contents import Contents
 from distvi.engines.ray.deliveries import Deliveries
 from distvi.engines.ray.launcher import Launcher
+from distvi.engines.ray.machines import Machines
 from distvi.engines.ray.messages import (
     Arrived,
     Beat,
@@ -41,16 +44,17 @@ from distvi.engines.ray.messages import (
     Follow,
     Hello,
     Network,
+    Printed,
     Promote,
     Put,
     Servers,
     Welcome,
 )
 from distvi.engines.ray.remote import RayProcess
-from distvi.engines.ray.server import MEMORIES, PARAMETERS, PAYLOADS, STATES
+from distvi.engines.ray.rows import rows_for
+from distvi.engines.ray.server import MEMORIES, PARAMETERS, STATES
 from distvi.engines.ray.settings import RaySettings
-from distvi.engines.ray.sockets import Frames, Keys, Sockets, read, receive_from, send, skip
-from distvi.engines.ray.station import BEAT
+from distvi.engines.ray.sockets import Frames, Keys, Sockets, receive_from, send, skip
 
 _LOOK_S = 0.5  # between two looks at who has ended
 _BEATS = 5  # in the time after which silence is an end
@@ -94,12 +98,13 @@ class RayFleet(Fleet):
         super().__init__()
         self._settings, self._contributions = topology
         self._recipe, self._examples = recipe, examples
-        self._slots, self._numbers, self._clock = slots, numbers, clock
+        self._contents, self._clock = Contents(numbers, slots), clock
         self._shards = len(slots.shards.each)
         self._keys = Keys.new() if self._settings.encrypt else None
         self._backups: dict[int, RayProcess] = {}
         self._by_name: dict[str, RayProcess] = {}
         self._starts: dict[tuple[Role, int], int] = {}
+        self._were_on: dict[int, str] = {}
         self._deliveries = Deliveries(self._shards)
         self._held: deque[Received] = deque()
         self._fetched: set[tuple[str, str, int]] = set()
@@ -116,16 +121,13 @@ class RayFleet(Fleet):
         cores = settings.workers * settings.cpus_per_worker + copies
         with ExitStack() as stack:
             self._ray = stack.enter_context(Launcher(settings.address, int(np.ceil(cores))))
-            needs = {"CPU": settings.workers * settings.cpus_per_worker}
-            if settings.gpus_per_worker:
-                needs["GPU"] = settings.workers * settings.gpus_per_worker
-            self._ray.check(needs)
-            self._x, self._y = (
-                self._ray.share(rows) for rows in (self._examples.x, self._examples.y)
-            )
+            self._machines = Machines(settings, self._ray)
+            self._machines.check()
+            self._x = rows_for(self._ray, self._examples.x, settings.data)
+            self._y = self._ray.share(self._examples.y)
             self._sockets = Sockets(self._keys)
             stack.callback(self._sockets.close)
-            self._control, self._address = self._sockets.bound(self._ray.host)
+            self._control, self._address = self._sockets.bound(self._ray.endpoint)
             self._open = stack.pop_all()
         return self
 
@@ -163,17 +165,15 @@ class RayFleet(Fleet):
         process = RayProcess(*place, start, now_s, identity=identity, heard_s=now_s)
         settings = self._settings
         assert settings.workers is not None
-        is_worker = post.role == "worker"
-        if is_worker:
-            environment = worker_environment(0, [])
-            resources = {
-                "num_cpus": settings.cpus_per_worker,
-                "num_gpus": settings.gpus_per_worker,
-            }
-            if not settings.gpus_per_worker:
-                environment["JAX_PLATFORMS"] = "cpu"
+        if post.role == "worker":
+            process.waits_for_room = not self._machines.have_room(self._were_on.get(post.number))
+            environment, resources = self._machines.of_worker()
         else:
-            process.node = self._node_for(post.number, is_backup=is_backup)
+            server = self.processes.get(("server", post.number)) if is_backup else None
+            others = server.node if isinstance(server, RayProcess) else ""
+            process.node = self._machines.for_server(
+                post.number, is_backup=is_backup, not_on=others
+            )
             environment, resources = server_environment(), {"num_cpus": 0.0, "num_gpus": 0.0}
         assignment = Assignment(
             role=post.role,
@@ -197,15 +197,6 @@ class RayFleet(Fleet):
         self._ray.launch(assignment, self._x, self._y, node=process.node, resources=resources)
         return process
 
-    def _node_for(self, shard: int, *, is_backup: bool) -> str:
-        """Servers are spread over all machines; a backup is elsewhere, where there is elsewhere."""
-        nodes = self._ray.nodes
-        server = self.processes.get(("server", shard))
-        if is_backup and isinstance(server, RayProcess):
-            others = [node for node in nodes if node != server.node] or nodes
-            return others[shard % len(others)]
-        return nodes[(shard + is_backup) % len(nodes)]
-
     def _launch_backup(self, shard: int) -> None:
         self._backups[shard] = self._launch(Post("server", shard), is_backup=True)
 
@@ -222,7 +213,7 @@ class RayFleet(Fleet):
         send(self._control, Promote(), to=backup.identity)
         self.processes["server", shard] = backup
         self._tell_addresses()
-        if self._may_restart():
+        if self._settings.replicas and self._may_restart():
             self._launch_backup(shard)
         return backup
 
@@ -239,6 +230,7 @@ class RayFleet(Fleet):
         self._by_name.pop(process.identity, None)
         self._ray.kill(process.identity)
         if process.role == "worker":
+            self._were_on[process.number] = process.node
             self._deliveries.ended(process)
 
     # Messages
@@ -276,9 +268,19 @@ class RayFleet(Fleet):
             return
         process.heard_s = self._clock.machine()
         if isinstance(message, Content):
-            self._take(process, message)
+            self._contents.take(self._control, message.kind, message.slot, process.number)
+            self._fetched.add((process.identity, message.kind, message.slot))
+        elif isinstance(message, Printed):
+            self._print(process, message.text)
         elif not isinstance(message, Beat):
             self._held.extend(Received(*each) for each in self._meaning(process, message))
+
+    def _print(self, process: RayProcess, text: str) -> None:
+        if self.logs is not None:
+            with contextlib.suppress(OSError):  # the disk may be full; that ends no run
+                self.logs.mkdir(parents=True, exist_ok=True)
+                with (self.logs / f"{process.role}-{process.number}.log").open("a") as log:
+                    log.write(text)
 
     def _meaning(
         self, process: RayProcess, message: Message | Network
@@ -314,18 +316,22 @@ class RayFleet(Fleet):
 
     def _greet(self, process: RayProcess, message: Hello, *, is_backup: bool) -> None:
         process.system_pid, process.address = message.pid, message.address
-        process.node = message.node
+        process.node, process.waits_for_room = message.node, False
+        process.started_s = self._clock.machine()
         self._tell(process, Welcome(message.clock_s - self._clock.machine()))
         if process.role == "worker":
             self._tell(process, Servers(self._addresses))
-            for slot in self._touched(MEMORIES):
-                self._tell(process, Put(MEMORIES, slot, 0), [self._numbers.memories.bytes(slot)])
+            self._put(process, MEMORIES, 0)
         elif not is_backup:
             for kind in (PARAMETERS, STATES):
-                for slot in self._touched(kind):
-                    tag = int(self._numbers.published_versions[process.number])
-                    self._tell(process, Put(kind, slot, tag), self._frames(process, kind, slot))
+                self._put(process, kind, self._contents.published(process.number))
             self._tell_addresses()
+
+    def _put(self, process: RayProcess, kind: str, tag: int) -> None:
+        """Give a process what there is of its slots."""
+        for slot in self._contents.touched(kind):
+            frames = self._contents.frames(kind, slot, process.number)
+            self._tell(process, Put(kind, slot, tag), frames)
 
     def _have_followed(self, shard: int) -> None:
         """Let a server know its backup, once both are compiled."""
@@ -361,9 +367,29 @@ class RayFleet(Fleet):
             if process.system_pid and silent_s > self._settings.silence_s:
                 what = "its process or its machine stopped, or the link to it is cut"
                 self._lost(process, f"gave no sign of life for {silent_s:.0f} s: {what}")
+        if draining := self._machines.draining():
+            for process in list(self._by_name.values()):
+                if process.node in draining:
+                    self._make_room(process, draining)
+
+    def _make_room(self, process: RayProcess, draining: Collection[str]) -> None:
+        """A machine is about to be taken away: what is on it goes elsewhere.
+
+        A server goes when it has a backup on another machine, and is given one for that.
+        """
+        shard, backup = process.number, self._backups.get(process.number)
+        if process.role == "server" and process is not backup and self._has_begun:
+            if backup is None and self._machines.can_take(not_on=process.node):
+                self._launch_backup(shard)
+            if backup is None or not backup.is_current or backup.node in draining:
+                return
+        process.makes_room = True
+        self._lost(process, "makes room: its machine is being drained")
 
     def _lost(self, process: RayProcess, how: str) -> None:
         process.end = how
+        if not process.makes_room:
+            self._machines.suspect(process.node)
         self.stop(process)
         shard = process.number
         if process is not self._backups.get(shard) or process.role != "server":
@@ -373,28 +399,10 @@ class RayFleet(Fleet):
         if isinstance(server := self.processes.get(("server", shard)), RayProcess):
             self._tell(server, Follow(""))
         self._held.extend(Received(*each) for each in self._deliveries.alone(shard))
-        if self._may_restart():
+        if self._settings.replicas and (process.makes_room or self._may_restart()):
             self._launch_backup(shard)
 
     # The coordinator's numbers
-
-    def _touched(self, kind: str) -> list[int]:
-        slots: Any = getattr(self._numbers, kind)
-        assert isinstance(slots, ArraySlots)
-        return slots.touched
-
-    def _frames(self, process: RayProcess, kind: str, slot: int) -> Frames:
-        content = getattr(self._numbers, kind).bytes(slot)
-        arrays = {
-            PARAMETERS: self._slots.parts,
-            STATES: self._slots.states,
-            PAYLOADS: self._slots.sources,
-        }
-        return extents(arrays[kind][process.number], content) if kind in arrays else [content]
-
-    def _take(self, process: RayProcess, message: Content) -> None:
-        read(self._control, self._frames(process, message.kind, message.slot))
-        self._fetched.add((process.identity, message.kind, message.slot))
 
     def bring(self, wanted: Wanted) -> None:
         """Fetch slots from the processes that have them.
@@ -404,21 +412,9 @@ class RayFleet(Fleet):
         """
         if not self._has_begun:  # all that there is lies here
             return
-        by_role: list[tuple[Role, str, int, int]] = [
-            ("server", kind, shard, slot)
-            for kind, slots in (
-                (PARAMETERS, wanted.parameters),
-                (STATES, wanted.states),
-                (PAYLOADS, wanted.payloads),
-            )
-            for shard in range(self._shards)
-            for slot in slots
-        ]
-        for worker, slot in wanted.memories.items():
-            by_role.append(("worker", MEMORIES, worker, slot))
         self._fetched.clear()
         missing: set[tuple[str, str, int]] = set()
-        for role, kind, number, slot in by_role:
+        for role, number, kind, slot in self._contents.holdings(wanted):
             process = self.processes.get((role, number))
             if not isinstance(process, RayProcess):
                 raise Halted(f"{role} {number} is lost, and with it the newest of what it had")
@@ -427,7 +423,7 @@ class RayFleet(Fleet):
         until_s = self._clock.machine() + self._settings.worker_timeout_s
         while not missing <= self._fetched:
             self._control.poll(100)
-            while self._control.poll(0, zmq.POLLIN):
+            while self._control.poll(0):
                 self._one()
             self._look_around()
             lost = [each for each, *_ in missing - self._fetched if each not in self._by_name]

@@ -5,21 +5,23 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import ray
+import ray._private.state as ray_state  # which machines are about to go, and what is free on each
 import ray._private.worker as ray_worker  # for the one thing that Ray has no setting for
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from distvi.engines.base import Halted
 from distvi.engines.ray.actor import Actor
-from distvi.engines.ray.address import host
+from distvi.engines.ray.address import endpoint
 from distvi.engines.ray.assignment import Assignment
 from distvi.errors import InputError
 
+_ANSWER_S = 60.0  # for a machine
 _NICENESS = "RAY_worker_niceness"
 
 
@@ -61,9 +63,8 @@ class Launcher:
                 else "; is it there, and does it want a token "
                 "(RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)?"
             )
-            first = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
             where = f"cannot join the Ray cluster at {self._address}"
-            raise InputError(f"{where}: {first}{hint}") from error
+            raise InputError(f"{where}: {_first(error)}{hint}") from error
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -73,18 +74,42 @@ class Launcher:
             ray.shutdown()
 
     @property
-    def host(self) -> str:
-        """Address of this machine for the others."""
-        return host(is_alone=self._address == "local")
+    def endpoint(self) -> str:
+        """Where this process may listen for the others."""
+        return endpoint(is_alone=self._address == "local")
 
     @property
     def nodes(self) -> list[str]:
         """Machines that are there, in a fixed order."""
         return sorted(node["NodeID"] for node in ray.nodes() if node["Alive"])
 
-    def free(self, resource: str) -> float:
-        """What is free of ``CPU`` or ``GPU`` on all machines."""
-        return float(ray.available_resources().get(resource, 0.0))
+    def free_by_node(self) -> Mapping[str, Mapping[str, float]]:
+        """What is free on each machine, such as ``CPU`` and ``GPU``."""
+        return ray_state.available_resources_per_node()
+
+    def draining(self) -> Collection[str]:
+        """Machines that are about to be taken away: ``ray start`` there was sent SIGTERM."""
+        return () if self._address == "local" else ray_state.state.get_draining_nodes().keys()
+
+    def everywhere(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """What a function returns on each machine.
+
+        Raises:
+            Halted: one of these does not answer.
+        """
+        nodes = self.nodes
+        refs = [
+            ray.remote(function)
+            .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, False))
+            .remote(*arguments)
+            for node in nodes
+        ]
+        try:
+            return dict(zip(nodes, ray.get(refs, timeout=_ANSWER_S), strict=True))
+        except ray.exceptions.RayError as error:
+            raise Halted(
+                f"a machine of the Ray cluster does not answer: {_first(error)}"
+            ) from error
 
     def share(self, array: np.ndarray) -> Any:
         """An array that processes on all machines can have; each machine has it once."""
@@ -137,19 +162,6 @@ class Launcher:
         for ref in done:
             yield names[ref], _how(ref)
 
-    def check(self, needs: Mapping[str, float]) -> None:
-        """Whether there is room for what is to be started; Ray itself would wait for ever.
-
-        Raises:
-            Halted: there is not.
-        """
-        for resource, needed in needs.items():
-            if needed > self.free(resource):
-                raise Halted(
-                    f"the Ray cluster has {self.free(resource):g} {resource} free, and this run "
-                    f"needs {needed:g}: choose fewer workers, give each less, or add machines"
-                )
-
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
@@ -174,6 +186,11 @@ def _how(ref: Any) -> str:
     try:
         ray.get(ref, timeout=0)
     except ray.exceptions.RayError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return f"ended: {lines[0] if lines else type(error).__name__}"
+        return f"ended: {_first(error)}"
     return "ended by itself"
+
+
+def _first(error: Exception) -> str:
+    """The first line of an error that has something to say."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

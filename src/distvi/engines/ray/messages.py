@@ -30,6 +30,12 @@ class Beat(NamedTuple):
     """It lives; from a thread of its own, whatever else it does."""
 
 
+class Printed(NamedTuple):
+    """What it printed; from the same thread."""
+
+    text: str
+
+
 class Arrived(NamedTuple):
     """A server has a payload whole, or what its primary saved.
 
@@ -146,6 +152,7 @@ class Push(NamedTuple):
 Network = (
     Hello
     | Beat
+    | Printed
     | Arrived
     | Content
     | Welcome

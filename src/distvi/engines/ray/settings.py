@@ -1,25 +1,21 @@
 """The settings of the engine of a Ray cluster."""
 
 import socket
-from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import Literal
 
 from pydantic import Field
 
-from distvi.engines.settings import EngineSettings, ParameterServerSettings
+from distvi.engines.settings import EngineSettings, ProcessSettings
 from distvi.errors import InputError
 
 _CONNECT_S = 5.0
 
 
-class RaySettings(ParameterServerSettings):
+class RaySettings(ProcessSettings):
     """Worker and server processes on the machines of a Ray cluster."""
 
-    default_workers: ClassVar[int] = 2
-
     kind: str = "ray"
-    workers: int | None = Field(default=None, gt=0, description="Worker processes (default: 2).")
     address: str = Field(
         default="local",
         description="Of a running cluster: its head's HOST:PORT, or auto for the one on this "
@@ -46,13 +42,17 @@ class RaySettings(ParameterServerSettings):
     silence_s: float = Field(
         default=10.0, gt=0, description="A process that gives no sign of life for longer is lost."
     )
-    worker_timeout_s: float = Field(
-        default=60.0,
+    min_workers: int | None = Field(
+        default=None,
         gt=0,
-        description="A worker that owes an answer for longer is given up until it comes.",
+        description="Workers for which there has to be room at the start (default: all); others "
+        "join when machines are added.",
     )
-    max_restarts: int = Field(
-        default=16, ge=0, description="Processes that were lost and are replaced, in all."
+    data: Literal["auto", "path", "send"] = Field(
+        default="auto",
+        description="How machines get the training inputs. path: each opens the file that they are "
+        "mapped from; send: each has them once in Ray's memory; auto: path where all machines "
+        "see that file.",
     )
 
     def written_out(self) -> EngineSettings:
@@ -64,14 +64,14 @@ class RaySettings(ParameterServerSettings):
             )
         _check_address(self.address)
         settled = super().written_out()
-        if self.encrypt is None:
-            settled = settled.model_copy(update={"encrypt": self.address != "local"})
-        return settled
-
-    def scheme_defaults(self, scheme: str) -> Mapping[str, Any]:
-        """As with engine local, a worker never waits for its own update."""
-        workers = self.workers or self.default_workers
-        return {"in_flight": 2} if scheme == "async" and workers > 1 else {}
+        assert settled.workers is not None
+        least = settled.workers if self.min_workers is None else self.min_workers
+        if least > settled.workers:
+            raise InputError(
+                f"min_workers is {least}, more than all workers, which are {settled.workers}"
+            )
+        encrypt = self.address != "local" if self.encrypt is None else self.encrypt
+        return settled.model_copy(update={"min_workers": least, "encrypt": encrypt})
 
 
 def _check_address(address: str) -> None:

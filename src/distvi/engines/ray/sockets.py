@@ -74,8 +74,11 @@ class Sockets:
             self._authenticator.start()
             self._authenticator.configure_curve_callback(credentials_provider=_OwnProcesses(keys))
 
-    def bound(self, host: str) -> tuple[zmq.Socket[bytes], str]:
+    def bound(self, endpoint: str) -> tuple[zmq.Socket[bytes], str]:
         """A socket that hears from many, and its address.
+
+        Args:
+            endpoint: Where; see `distvi.engines.ray.address`.
 
         Raises:
             RunFailed: the machine has no such address.
@@ -87,10 +90,10 @@ class Sockets:
             socket.curve_server = True
             socket.curve_secretkey = self._keys.secret.encode()
         try:
-            port = socket.bind_to_random_port(f"tcp://{host}")
+            socket.bind(f"{endpoint}:*" if endpoint.startswith("tcp:") else endpoint)
         except zmq.ZMQError as error:
-            raise RunFailed(f"cannot listen on {host}: {error}") from error
-        return socket, f"tcp://{host}:{port}"
+            raise RunFailed(f"cannot listen on {endpoint}: {error}") from error
+        return socket, socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def connected(self, address: str, name: str) -> zmq.Socket[bytes]:
         """A socket to one that is bound, which knows it by its name."""

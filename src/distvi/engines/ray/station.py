@@ -12,9 +12,6 @@ from distvi.engines.ray.assignment import Assignment
 from distvi.engines.ray.messages import Content, Fetch, Network, Put
 from distvi.engines.ray.sockets import Frames, Sockets, read, send
 
-BEAT = "!"
-"""Behind the name of a process, the name of its signs of life."""
-
 
 class Station(NamedTuple):
     """A process's place in the run.
