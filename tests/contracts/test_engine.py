@@ -1,5 +1,6 @@
 """What every engine promises, on a linear-Gaussian problem that needs no model of the package."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,6 +21,8 @@ from distvi.engines.mesh.devices import devices
 from distvi.engines.mesh.engine import MeshEngine
 from distvi.errors import InputError
 from tests import linear
+
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork")  # of Ray, as it starts its processes
 
 BATCH = 8
 BATCH_BYTES = BATCH * 4 * (3 + 2)
@@ -104,14 +107,21 @@ KINDS: dict[str, Kind] = {
         partial(linear.local, scheme=sync(), workers=2, servers=2), 2, 12, (5,), HALTED,
         resumed=("gradient", "rules with states", "diloco", "easgd", "top-k, int8"),
     ),
+    "ray": Kind(
+        partial(linear.ray, scheme=sync(), workers=2, servers=2), 2, 12, (5,), HALTED,
+        resumed=("gradient", "diloco"), rules=("gradient", "all"),
+    ),
 }  # fmt: skip
 """The engines: another one is a line here."""
+
+
+GROUPS = {"ray": "ray"}  # one instance at a time
 
 
 def params_for(rules: Callable[[Kind], tuple[str, ...]] | None = None) -> list[Any]:
     """Names of the engines; with some of their rules."""
     return [
-        pytest.param(*own, marks=pytest.mark.xdist_group(f"contracts of {name}"))
+        pytest.param(*own, marks=pytest.mark.xdist_group(GROUPS.get(name, f"contracts of {name}")))
         for name, kind in KINDS.items()
         for own in ([(name,)] if rules is None else [(name, each) for each in rules(kind)])
     ]
@@ -131,9 +141,22 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("programs")
 
 
+@pytest.fixture(scope="module")
+def ray_instance() -> Iterator[None]:
+    """On loopback, for all engines of the kind."""
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # before it is loaded
+    from distvi.engines.ray.launcher import Launcher
+
+    with Launcher("local", cores=4):
+        yield
+
+
 @pytest.fixture(params=params_for())
 def kind(request: pytest.FixtureRequest, cache: Path) -> Kind:
     found = KINDS[request.param]
+    if request.param == "ray":
+        pytest.importorskip("ray", reason="the extra distvi[ray] is not installed")
+        request.getfixturevalue("ray_instance")
     if request.param == "local":
         return found._replace(make=partial(found.make, cache=cache))
     return found

@@ -238,8 +238,9 @@ def test_machines_that_see_the_file_read_the_inputs_from_it(
     np.save(tmp_path / "x.npy", problem.examples.x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     problem = problem._replace(examples=Examples(mapped, problem.examples.y))
-    chosen = RaySettings(address="auto", data="path").written_out()
-    with ray_engine(chosen, problem, algorithm, linear.BEGIN) as engine:
+    chosen: Any = RaySettings(address="auto", data="path").written_out()
+    engine: Any = ray_engine(chosen, problem, algorithm, linear.BEGIN)
+    with engine:
         assert engine._fleet._x[0] == str(tmp_path / "x.npy")
         engine.advance(UPDATES)
         assert_close(engine.state, undisturbed(settings))

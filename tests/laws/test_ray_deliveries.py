@@ -152,7 +152,7 @@ def test_a_stranger_is_not_let_in(stranger: str | None) -> None:
 def test_what_a_process_prints_is_told_beside_its_signs_of_life() -> None:
     ours, theirs = Sockets(None), Sockets(None)
     bound, address = ours.bound("tcp://127.0.0.1")
-    fields = dict.fromkeys(Assignment._fields)
+    fields: dict[str, Any] = dict.fromkeys(Assignment._fields)
     assignment = Assignment(
         **fields | {"name": "worker-0.0", "coordinator": address, "beat_s": 0.1}
     )

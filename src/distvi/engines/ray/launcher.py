@@ -83,6 +83,11 @@ class Launcher:
         """Machines that are there, in a fixed order."""
         return sorted(node["NodeID"] for node in ray.nodes() if node["Alive"])
 
+    def nodes_with(self, resource: str) -> list[str]:
+        """Machines that are there and have some of a resource, in a fixed order."""
+        found = (node for node in ray.nodes() if node["Alive"] and resource in node["Resources"])
+        return sorted(node["NodeID"] for node in found)
+
     def free_by_node(self) -> Mapping[str, Mapping[str, float]]:
         """What is free on each machine, such as ``CPU`` and ``GPU``."""
         return ray_state.available_resources_per_node()

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from distvi.engines.base import Halted
 from distvi.engines.coordinator.environment import worker_environment
 from distvi.engines.ray.launcher import Launcher
-from distvi.engines.ray.settings import RaySettings
+from distvi.engines.ray.settings import SERVERS_HERE, RaySettings
 
 _SUSPECT_S = 120.0  # Ray has noticed a dead machine by then
 
@@ -76,14 +76,16 @@ class Machines:
         return environment, {"num_cpus": self._needs["CPU"], "num_gpus": self._needs["GPU"]}
 
     def for_server(self, shard: int, *, is_backup: bool, not_on: str) -> str:
-        """Servers are spread over all machines; a backup is elsewhere, where there is elsewhere.
+        """Servers are spread over the machines; a backup is elsewhere, where there is elsewhere.
+
+        Over those that are meant for servers, or over all where none is.
 
         Args:
             shard: The server's number.
             is_backup: Whether it is a backup.
             not_on: Machine of the server that it is a backup of, if that is known.
         """
-        nodes, gone = self._ray.nodes, self.draining()
+        nodes, gone = self._ray.nodes_with(SERVERS_HERE) or self._ray.nodes, self.draining()
         staying = [node for node in nodes if node not in gone]
         trusted = [node for node in staying if not self._is_suspect(node)]
         elsewhere = ([node for node in some if node != not_on] for some in (trusted, staying))

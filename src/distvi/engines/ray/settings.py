@@ -9,6 +9,9 @@ from pydantic import Field
 from distvi.engines.settings import EngineSettings, ProcessSettings
 from distvi.errors import InputError
 
+SERVERS_HERE = "distvi_server"
+"""A resource of Ray's that machines are given on which servers are to be."""
+
 _CONNECT_S = 5.0
 
 
