@@ -70,6 +70,17 @@ def test_options_take_precedence_over_the_file_and_assignments_over_both(tmp_pat
     assert (config.model.kernel, config.model.ard) == ("arccos1", False)
 
 
+def test_a_narrow_wire_is_a_rule(tmp_path: Path) -> None:
+    config = resolve("digits", settings={"rules": ("top-k",), "wire_dtype": "float16"})
+    assert config.algorithm.rules == ("top-k", "cast")
+    assert config.algorithm.rule_options == {"wire_dtype": "float16"}
+    (tmp_path / "run.toml").write_text(write_toml(config.model_dump()))
+    assert "wire_dtype" not in tomllib.loads((tmp_path / "run.toml").read_text())["algorithm"]
+    assert resolve(file=tmp_path / "run.toml").algorithm == config.algorithm
+    with pytest.raises(InputError, match="short for rule 'cast', which is named, too"):
+        resolve("digits", settings={"rules": ("cast",), "wire_dtype": "float16"})
+
+
 def test_both_lengths_at_once_are_refused() -> None:
     with pytest.raises(InputError, match="both given"):
         resolve("digits", settings={"epochs": 5, "updates": 5})

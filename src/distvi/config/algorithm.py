@@ -1,8 +1,8 @@
 """The table ``[algorithm]``: how workers and updates are kept in step, and what they do."""
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, StrictFloat, StrictInt, field_validator
+from pydantic import Field, StrictFloat, StrictInt, field_validator, model_validator
 
 from distvi.aggregation.registry import SCHEMES
 from distvi.algorithms.registry import RULES
@@ -31,7 +31,26 @@ class AlgorithmSettings(Settings):
         description="The rules' own options, see --help-rules: --rule-options.steps 20.",
     )
 
+    wire_dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32",
+        exclude=True,
+        description="Type in which payloads travel; one of 16 bits is short for --rules cast "
+        "--rule-options.wire-dtype, and comes after all other rules.",
+    )
+
     @field_validator("rules", mode="before")
     @classmethod
     def _one_or_several(cls, rules: Any) -> Any:
         return (rules,) if isinstance(rules, str) else rules
+
+    @model_validator(mode="after")
+    def _spell_out(self) -> "AlgorithmSettings":
+        """Let what is short stand for what it is short for: `run.toml` has the rule."""
+        if self.wire_dtype == "float32":
+            return self
+        if "cast" in self.rules:
+            raise ValueError("wire_dtype is short for rule 'cast', which is named, too: give one")
+        options = self.rule_options | {"wire_dtype": self.wire_dtype}
+        rules = (*self.rules, "cast")
+        update = {"rules": rules, "rule_options": options, "wire_dtype": "float32"}
+        return self.model_copy(update=update)

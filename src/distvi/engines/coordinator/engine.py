@@ -146,17 +146,9 @@ class FleetEngine:
     @property
     def state(self) -> TrainState:
         """The state after ``update`` updates, from when the ``with`` block was entered."""
-        transport, numbers = self._transport, self._numbers
-        begin, updates = transport.recovery
-        slots = self._memory_slots()
-        self._fleet.bring(
-            Wanted(
-                [begin.parameters, *(base for update in updates for base in update.bases)],
-                [payload for update in updates for payload in update.payloads],
-                [begin.state],
-                {worker: slot for worker, slot in enumerate(slots) if slot >= 0},
-            )
-        )
+        numbers = self._numbers
+        begin, updates = self._transport.recovery
+        self._fleet.bring(self._wanted)
         slot = numbers.states.bytes(self._redone(begin, updates) if updates else begin.state)
         flat = jax.ShapeDtypeStruct((self._shards.layout.size,), np.float32)
         like = jax.eval_shape(self._shards.init, flat)
@@ -165,6 +157,21 @@ class FleetEngine:
             for tree, arrays in zip(like, self._slots.states, strict=True)
         )
         return TrainState(self.params, self._shards.gather(states), self._remembered())
+
+    @property
+    def _wanted(self) -> Wanted:
+        """Slots that the state is made of."""
+        begin, updates = self._transport.recovery
+        return Wanted(
+            [
+                self._transport.versions.slot,
+                begin.parameters,
+                *(base for update in updates for base in update.bases),
+            ],
+            [payload for update in updates for payload in update.payloads],
+            [begin.state],
+            {worker: slot for worker, slot in enumerate(self._memory_slots()) if slot >= 0},
+        )
 
     @property
     def params(self) -> Params:
@@ -345,7 +352,12 @@ class FleetEngine:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._open.__exit__(*exception)
+        try:
+            self._fleet.bring(self._wanted)  # the state may be read when the processes are gone
+        except Halted:  # what is lost is told to who asks for it
+            pass
+        finally:
+            self._open.__exit__(*exception)
 
 
 def _store(tree: Any, targets: list[np.ndarray]) -> None:

@@ -31,7 +31,7 @@ from distvi.engines.coordinator.messages import (
 from distvi.engines.coordinator.slots import Numbers, SlotMap
 from distvi.engines.ray.assignment import Assignment
 from distvi.engines.ray.beat import BEAT
-from distvi.engines.ray.contents import Contents
+from distvi.engines.ray.contents import Contents, Holding
 from distvi.engines.ray.deliveries import Deliveries
 from distvi.engines.ray.launcher import Launcher
 from distvi.engines.ray.machines import Machines
@@ -51,7 +51,6 @@ from distvi.engines.ray.messages import (
     Welcome,
 )
 from distvi.engines.ray.remote import RayProcess
-from distvi.engines.ray.rows import rows_for
 from distvi.engines.ray.server import MEMORIES, PARAMETERS, STATES
 from distvi.engines.ray.settings import RaySettings
 from distvi.engines.ray.sockets import Frames, Keys, Sockets, receive_from, send, skip
@@ -108,6 +107,7 @@ class RayFleet(Fleet):
         self._deliveries = Deliveries(self._shards)
         self._held: deque[Received] = deque()
         self._fetched: set[tuple[str, str, int]] = set()
+        self._brought: set[Holding] = set()
         self._has_begun = False
         self._restarts = 0
         self._looked_s = clock.machine()
@@ -123,7 +123,7 @@ class RayFleet(Fleet):
             self._ray = stack.enter_context(Launcher(settings.address, int(np.ceil(cores))))
             self._machines = Machines(settings, self._ray)
             self._machines.check()
-            self._x = rows_for(self._ray, self._examples.x, settings.data)
+            self._x = self._machines.offer(self._examples.x)
             self._y = self._ray.share(self._examples.y)
             self._sockets = Sockets(self._keys)
             stack.callback(self._sockets.close)
@@ -238,6 +238,7 @@ class RayFleet(Fleet):
     def send(self, process: Process, message: Message) -> None:
         """Send a message; one that is not there does not get it."""
         assert isinstance(process, RayProcess)
+        self._brought.clear()
         if isinstance(message, Compute):
             self._deliveries.asked(process, message.request)
         self._has_begun = self._has_begun or isinstance(message, Begin)
@@ -410,11 +411,13 @@ class RayFleet(Fleet):
         Raises:
             Halted: one of these is lost, or does not answer in time.
         """
-        if not self._has_begun:  # all that there is lies here
+        holdings = set(self._contents.holdings(wanted))
+        if not self._has_begun or holdings <= self._brought:  # it lies here
             return
         self._fetched.clear()
+        self._brought.clear()
         missing: set[tuple[str, str, int]] = set()
-        for role, number, kind, slot in self._contents.holdings(wanted):
+        for role, number, kind, slot in holdings:
             process = self.processes.get((role, number))
             if not isinstance(process, RayProcess):
                 raise Halted(f"{role} {number} is lost, and with it the newest of what it had")
@@ -430,3 +433,4 @@ class RayFleet(Fleet):
             if lost or self._clock.machine() > until_s:
                 names = ", ".join(sorted({each for each, *_ in missing - self._fetched}))
                 raise Halted(f"{names} did not say what it had: it is lost, or too slow")
+        self._brought = holdings

@@ -3,10 +3,14 @@
 import math
 import time
 from collections.abc import Collection
+from typing import Any
+
+import numpy as np
 
 from distvi.engines.base import Halted
 from distvi.engines.coordinator.environment import worker_environment
 from distvi.engines.ray.launcher import Launcher
+from distvi.engines.ray.rows import Rows, difference
 from distvi.engines.ray.settings import SERVERS_HERE, RaySettings
 
 _SUSPECT_S = 120.0  # Ray has noticed a dead machine by then
@@ -45,6 +49,26 @@ class Machines:
                 f"the Ray cluster has {free}, room for {self._room} workers, and this run needs "
                 f"{least}: choose fewer workers, give each less, or add machines"
             )
+
+    def offer(self, x: np.ndarray) -> Any:
+        """How processes get the training inputs: the fields of `Rows`, or what Ray shares.
+
+        Raises:
+            Halted: a machine does not see the file by which it is to have them.
+        """
+        rows = None if self._settings.data == "send" else Rows.of(x)
+        if rows is None:
+            return self._ray.share(x)
+        found = self._ray.everywhere(difference, tuple(rows))
+        wrong = {node: each for node, each in found.items() if each}
+        if wrong and self._settings.data == "path":
+            node, what = next(iter(wrong.items()))
+            raise Halted(
+                f"{len(wrong)} machines of the cluster do not see the training inputs in "
+                f"{rows.path}, such as {node[:8]}: {what}; mount that folder there, or give "
+                "--data send"
+            )
+        return self._ray.share(x) if wrong else tuple(rows)
 
     def _count(self) -> int:
         """Workers for which there is room."""

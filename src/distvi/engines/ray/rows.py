@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distvi.engines.base import Halted
-from distvi.engines.ray.launcher import Launcher
 from distvi.errors import RunFailed
 from distvi.system.memmap import place_in_file
 
@@ -72,30 +70,6 @@ class Rows(NamedTuple):
 def difference(rows: tuple[Any, ...]) -> str:
     """`Rows.difference` on the machine where this is called."""
     return Rows(*rows).difference()
-
-
-def rows_for(ray: Launcher, x: np.ndarray, how: str) -> Any:
-    """How processes get the training inputs: the fields of `Rows`, or what Ray shares.
-
-    Args:
-        ray: The connection.
-        x: The inputs.
-        how: As in `distvi.engines.ray.settings.RaySettings.data`.
-
-    Raises:
-        Halted: a machine does not see the file by which it is to have them.
-    """
-    rows = None if how == "send" else Rows.of(x)
-    if rows is None:
-        return ray.share(x)
-    wrong = {node: each for node, each in ray.everywhere(difference, tuple(rows)).items() if each}
-    if wrong and how == "path":
-        node, what = next(iter(wrong.items()))
-        raise Halted(
-            f"{len(wrong)} machines of the cluster do not see the training inputs in {rows.path}, "
-            f"such as {node[:8]}: {what}; mount that folder there, or give --data send"
-        )
-    return ray.share(x) if wrong else tuple(rows)
 
 
 def _checksum(array: np.ndarray) -> str:
