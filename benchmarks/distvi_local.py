@@ -1,4 +1,6 @@
-"""The model on the ``local`` engine: ``python -m benchmarks.distvi_local SCHEME WORKERS SERVERS``.
+"""The model on an engine of processes.
+
+``python -m benchmarks.distvi_local SCHEME WORKERS SERVERS [local | ray]``.
 
 As elsewhere in `benchmarks.local`, a step is a mini-batch of one worker. The processes of an engine
 are idle between two calls of ``advance``.
@@ -23,13 +25,16 @@ class Local(Distvi):
         scheme: sync, async (as it is by default), or async:1 (with so many requests in flight).
         workers: Pinned to a core each, one thread; the batch size is that of one.
         servers: Parameter servers.
+        engine: ``local``, or ``ray`` without backups.
     """
 
-    def __init__(self, scheme: str, workers: int, servers: int) -> None:
+    def __init__(self, scheme: str, workers: int, servers: int, engine: str = "local") -> None:
         self._scheme, _, in_flight = scheme.partition(":")
         options: dict[str, Any] = {"in_flight": int(in_flight)} if in_flight else {}
         self._shape = {"workers": workers, "servers": servers}
-        super().__init__(engine="local", scheme=self._scheme, scheme_options=options, **self._shape)
+        own = {"replicas": 0} if engine == "ray" else {}
+        shape = self._shape | own
+        super().__init__(engine=engine, scheme=self._scheme, scheme_options=options, **shape)
         self._accounts: dict[int, Account] = {}
 
     def describe(self) -> dict[str, str]:
@@ -63,5 +68,5 @@ class Local(Distvi):
 
 
 if __name__ == "__main__":
-    with Local(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])) as contender:
+    with Local(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]) as contender:
         serve(contender)

@@ -1,7 +1,8 @@
 """The ``local`` engine against one worker and its peers: ``python -m benchmarks.local``.
 
 Every contender trains the same model (see `benchmarks.problem`) with two workers of one thread,
-each on a core of its own: distvi with one parameter server, PyTorch's DistributedDataParallel over
+each on a core of its own: distvi with one parameter server (engine ray without a core of their
+own), PyTorch's DistributedDataParallel over
 gloo, TensorFlow's ParameterServerStrategy with one parameter server. ``mesh`` is one such worker
 alone. A step is a mini-batch of one worker. One contender computes at a time, while the processes
 of the others are idle; a round asks each of them once. Ratios are taken within rounds.
@@ -34,6 +35,7 @@ WORKERS, SERVERS = 2, 1
 
 MESH, ASYNC, SYNC = "distvi, mesh, one core", "distvi, local, async", "distvi, local, sync"
 ONE = "distvi, local, async, 1 in flight"  # a worker waits for its own update before it goes on
+RAY = "distvi, ray, async"
 TENSORFLOW = "TensorFlow, parameter server"
 ALONE_ASYNC, ALONE_SYNC = "the work, async, one core", "the work, sync, one core"
 WORK_ASYNC, WORK_SYNC = "the work, async, both cores", "the work, sync, both cores"
@@ -46,6 +48,7 @@ OURS = {
     ASYNC: ["benchmarks.distvi_local", "async", WORKERS, SERVERS],
     ONE: ["benchmarks.distvi_local", "async:1", WORKERS, SERVERS],
     SYNC: ["benchmarks.distvi_local", "sync", WORKERS, SERVERS],
+    RAY: ["benchmarks.distvi_local", "async", WORKERS, SERVERS, "ray"],
 }
 DDP = {
     "PyTorch DDP, eager": ["benchmarks.peers.ddp", "eager", WORKERS],
@@ -73,6 +76,8 @@ GOALS = (
     Goal(SYNC, (MESH,), {200: 1.4, 500: 1.55}),
     Goal(SYNC, tuple(DDP), {200: 1.6, 500: 1.6}),
     Goal(ASYNC, tuple(DDP), {}),
+    Goal(RAY, (ASYNC,), {500: 0.85}),
+    Goal(RAY, (TENSORFLOW,), {500: 2.0}),
     Goal(ASYNC, (TENSORFLOW,), {200: 2.0, 500: 2.0}),
     Goal(ONE, (TENSORFLOW,), {}),
     Goal(SYNC, (TENSORFLOW,), {}),

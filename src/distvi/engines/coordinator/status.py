@@ -76,7 +76,9 @@ class StatusTracker:
 
     def ready(self, process: Process, message: Ready) -> None:
         """It is ready."""
-        self._of(process).state = "waiting" if process.role == "worker" else "ready"
+        now = self._of(process)
+        now.state = "waiting" if process.role == "worker" else "ready"
+        now.process = process.pid  # of one on another machine it is known by now
         self.compile_time_s = max(self.compile_time_s, message.compile_time_s)
 
     def died(self, process: Process, how: str) -> None:
