@@ -22,15 +22,17 @@ from distvi.algorithms.base import (
     WorkerRule,
     at,
 )
+from distvi.algorithms.slices import mean_over_slices
 
 
 def gradient(loss: Loss) -> WorkerRule:
-    """One batch's gradient of the negative ELBO."""
+    """One batch's gradient of the negative ELBO, from all its slices where it is cut."""
 
     def work(params: Params, memory: Memory, batches: Batches, key: Array) -> Work:
         step, x, y, positions = at(batches, 0)
         noise_key = jax.random.fold_in(key, step)
-        value, gradients = jax.value_and_grad(loss)(params, x, y, positions, noise_key)
+        own = jax.value_and_grad(loss)(params, x, y, positions, noise_key)
+        value, gradients = mean_over_slices(own)
         return Work(gradients, memory, value)
 
     return WorkerRule(work)

@@ -136,11 +136,26 @@ def batch_indices(
 
 
 def read_batches(
-    problem: Problem, first: int, count: int, *, worker: int = 0, workers: int = 1
+    problem: Problem,
+    first: int,
+    count: int,
+    *,
+    worker: int = 0,
+    workers: int = 1,
+    rows: slice = slice(None),
 ) -> Batches:
-    """Those batches, copied from the training set; arguments as of `batch_indices`."""
+    """Those batches, copied from the training set; arguments as of `batch_indices`.
+
+    Args:
+        problem: Has the stream.
+        first: The first batch.
+        count: How many.
+        worker: Which one.
+        workers: How many there are.
+        rows: Which examples of each batch.
+    """
     index = batch_indices(problem, first, count, worker=worker, workers=workers)
-    return _copied(problem, first, index)
+    return _copied(problem, first, index[:, rows])
 
 
 def read_request(
