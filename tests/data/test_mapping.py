@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from distvi.data.mapping import RowFile
-from distvi.engines.local.memory import shared
+from distvi.engines.coordinator.shared import shared
 from distvi.errors import RunFailed
 from distvi.system.memmap import place_in_file
 

@@ -254,6 +254,10 @@ class Halted(RunFailed):
     """The run cannot go on; the engine's state is that of its last update, and good."""
 
 
+class StateLost(RunFailed):
+    """The run cannot go on, and the state since that was last asked for is gone."""
+
+
 @runtime_checkable
 class Driven(Protocol):
     """An engine that the parameter server's protocol drives."""

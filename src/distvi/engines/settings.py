@@ -32,6 +32,27 @@ class EngineSettings(KindSettings):
         """
         return self
 
+    @property
+    def leads(self) -> bool:
+        """Whether the run is this command's, and not that of another host, which this one assists.
+
+        Raises:
+            InputError: that cannot be told.
+        """
+        return True
+
+    def assist(self, examples: Any) -> None:
+        """Compute for the command that leads, until its run is over.
+
+        Args:
+            examples: The training set, a `distvi.engines.base.Examples`.
+
+        Raises:
+            RunFailed: the run has failed, or cannot be reached.
+            KeyboardInterrupt: a signal came.
+        """
+        raise AssertionError(f"engine {self.kind!r} has one command alone")
+
     def scheme_defaults(self, scheme: str) -> Mapping[str, Any]:
         """Options that this engine gives a scheme where the user gives none, by its name."""
         return {}

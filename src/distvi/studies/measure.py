@@ -14,7 +14,7 @@ from distvi import data
 from distvi.config.data import DataSettings
 from distvi.config.run import RunConfig
 from distvi.data import Dataset, Examples, Task
-from distvi.engines.base import Diverged, Engine, Halted, WithProcesses
+from distvi.engines.base import Diverged, Engine, Halted, StateLost, WithProcesses
 from distvi.errors import DistviError
 from distvi.evaluation.predictor import Evaluation, Predictor
 from distvi.runs.parts import load_dataset
@@ -178,7 +178,7 @@ class _Training:
                     self._train(engine)
                 except Diverged as error:
                     return "diverged", str(error)
-                except Halted as error:
+                except (Halted, StateLost) as error:
                     return "failed", str(error)
                 finally:
                     self._facts = _facts(engine)

@@ -16,6 +16,7 @@ from distvi.engines.base import (
     Engine,
     Halted,
     Start,
+    StateLost,
     TrainState,
     WithProcesses,
 )
@@ -87,8 +88,10 @@ def train(
         RunFailed: the ELBO was not finite, or the last files could not be written; the last good
             checkpoint is kept.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+        SystemExit: another host leads the run, which is over.
     """
     wall = WallTime()
+    _assist_if_asked(config, own)
     check_new(out)
     plan = prepare(config, own=own)
     engine = plan.engine()
@@ -115,6 +118,7 @@ def resume(path: Path, progress: Progress | None = None, *, own: Own = NOTHING) 
     """
     wall = WallTime()
     run = load_run(path)
+    _assist_if_asked(run.config, own)
     plan = prepare(run.config, run.standardization, own)
     check_same_data(plan.dataset, run)
     progress = progress or Silent()
@@ -137,6 +141,17 @@ def resume(path: Path, progress: Progress | None = None, *, own: Own = NOTHING) 
     engine = plan.engine(start)
     rows = [row for row in run.metrics.to_pylist() if row["update"] <= checkpoint.update]
     return Trainer(run, plan, engine, progress, wall, counters, rows).go()
+
+
+def _assist_if_asked(config: RunConfig, own: Own) -> None:
+    """On a host that does not lead: compute for the one that does, and exit.
+
+    Raises:
+        SystemExit: that is done; whoever goes on here would look for a run that is elsewhere.
+    """
+    if not config.engine.leads:
+        config.engine.assist(prepare(config, own=own).problem.examples)
+        raise SystemExit(0)
 
 
 class Trainer:
@@ -183,6 +198,8 @@ class Trainer:
             raise RunFailed(f"{error}; {self._kept()}. {cure}") from error
         except Halted as error:
             self._checkpoint()
+            raise RunFailed(f"{error}; {self._kept()}") from error
+        except StateLost as error:
             raise RunFailed(f"{error}; {self._kept()}") from error
         except KeyboardInterrupt:  # the second signal does not wait for a checkpoint
             status = "interrupted"

@@ -42,6 +42,27 @@ def worker_environment(number: int, devices: list[str]) -> dict[str, str]:
     return environment
 
 
+def shared_environment(number: int, here: int, devices: list[str], cores: int) -> dict[str, str]:
+    """An equal share of this machine for one of several processes that compute alike.
+
+    Args:
+        number: Which of those here.
+        here: How many there are on this machine.
+        devices: From `gpus`; each process has some of its own, where there are enough.
+        cores: From `cores`, how many.
+    """
+    threads = max(1, cores // here)
+    environment = {} if here == 1 else _one_thread() if threads == 1 else _threads(threads)
+    if devices:
+        each = max(1, len(devices) // here)
+        own = [devices[(number * each + n) % len(devices)] for n in range(each)]
+        environment |= {
+            "CUDA_VISIBLE_DEVICES": ",".join(own),
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # the main process evaluates on one of them
+        }
+    return environment
+
+
 def server_environment() -> dict[str, str]:
     """A server computes on the CPU, with one thread."""
     return {**_one_thread(), "JAX_PLATFORMS": "cpu"}
@@ -55,12 +76,12 @@ def _one_thread() -> dict[str, str]:
     an update takes half the processor's time.
     """
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-    return {
-        "XLA_FLAGS": flags,
-        "PJRT_NPROC": "1",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
+    return {"XLA_FLAGS": flags, **_threads(1)}
+
+
+def _threads(number: int) -> dict[str, str]:
+    names = ("PJRT_NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return dict.fromkeys(names, str(number))
 
 
 def pin(cores: tuple[int, ...]) -> None:

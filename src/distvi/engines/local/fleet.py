@@ -1,21 +1,17 @@
 """The processes of a run: started, heard, and all ended with the run."""
 
 import contextlib
-import json
-import os
 import selectors
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
 from distvi.engines.base import Examples, Halted, Recipe
+from distvi.engines.coordinator.child import how_it_ended, start_child, tell
 from distvi.engines.coordinator.clock import Clock
 from distvi.engines.coordinator.environment import (
     cores,
@@ -25,23 +21,12 @@ from distvi.engines.coordinator.environment import (
 )
 from distvi.engines.coordinator.fleet import Fleet, Post, Process, Received, Role
 from distvi.engines.coordinator.messages import Message
+from distvi.engines.coordinator.shared import shared
 from distvi.engines.coordinator.slots import Numbers
 from distvi.engines.local.assignment import Assignment
 from distvi.engines.local.connection import receive, send
 from distvi.engines.local.doorbell import Doorbell, new_doorbell
-from distvi.engines.local.memory import SharedSlots, descriptors_of, shared
-
-# It asks the kernel to end it with the main process, even while it is stopped, before the imports
-# that take their time; and looks whether that has ended already. 1 is PR_SET_PDEATHSIG.
-_PROGRAM = """
-import ctypes, os, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() != int(sys.argv[2]):
-    os._exit(1)
-from distvi.engines.local.process import main
-main()
-"""
+from distvi.engines.local.memory import SharedSlots, descriptors_of
 
 _GRACE_PERIOD_S = 2.0
 """For a process to end by itself, before it is killed."""
@@ -71,11 +56,7 @@ class LocalProcess(Process):
 
     def how_it_ended(self) -> str:
         """In words."""
-        status = self.process.wait()
-        how = f"ended with status {status}" if status >= 0 else f"was killed by {_signal(-status)}"
-        return f"{self.name} (process {self.process.pid}) {how}" + (
-            f"; see {self.log}" if self.log else ""
-        )
+        return how_it_ended(self.name, self.process, self.log)
 
 
 class Topology(NamedTuple):
@@ -176,29 +157,14 @@ class LocalFleet(Fleet):
         log = None if self.logs is None else self.logs / f"{post.role}-{post.number}.log"
         shared_files = {*assignment.numbers, *assignment.doorbells}
         shared_files |= {array[3] for array in (assignment.x, assignment.y)}
-        ours, theirs = Pipe()
-        with contextlib.ExitStack() as stack, theirs:
-            output = subprocess.DEVNULL
-            if log is not None:
-                log.parent.mkdir(parents=True, exist_ok=True)
-                output = stack.enter_context(log.open("ab"))
-            process = subprocess.Popen(
-                # -P: the working folder's modules are none of ours, unless our path says so
-                [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **environment, "PYTHONPATH": _module_path()},
-                pass_fds=[theirs.fileno(), *(shared_files - {-1})],
-                start_new_session=True,  # the terminal's Ctrl-C is for the main process
-            )
+        module = "distvi.engines.local.process"
+        process, ours = start_child(module, environment, log, shared_files - {-1})
         start = self._starts.get(place, 0)
         self._starts[place] = start + 1
         started = LocalProcess(
             *place, start, self._clock.machine(), log, process=process, connection=ours
         )
-        with contextlib.suppress(OSError):
-            ours.send_bytes(json.dumps(assignment).encode())
+        tell(ours, assignment)
         self.processes[place] = started
         self._selector.register(ours, selectors.EVENT_READ, started)
         return started
@@ -285,15 +251,3 @@ class LocalFleet(Fleet):
                 process.process.kill()
             for process in own:
                 process.process.wait()
-
-
-def _module_path() -> str:
-    """Where this process finds modules; what it can import, its children can."""
-    return os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -14,12 +14,13 @@ from distvi.engines.coordinator.building import slots_of
 from distvi.engines.coordinator.environment import pin
 from distvi.engines.coordinator.messages import Abandon, Abandoned, Applied, Compute, Message, Ready
 from distvi.engines.coordinator.server import ShardServer
+from distvi.engines.coordinator.shared import SharedArray
 from distvi.engines.coordinator.slots import Numbers, PublishedVersions, SlotMap
 from distvi.engines.coordinator.worker import Worker
 from distvi.engines.local.assignment import Assignment
 from distvi.engines.local.connection import receive, send
 from distvi.engines.local.doorbell import drain, notify
-from distvi.engines.local.memory import SharedArray, shared_numbers
+from distvi.engines.local.memory import shared_numbers
 from distvi.system.prefetch import Prefetch
 
 _REQUESTS = 1 << 32  # more than any run has

@@ -58,7 +58,7 @@ class Places:
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
 
     def put_rows(self, tree: Any) -> Any:
-        """This process's examples of some batches; together with the others', those are whole."""
+        """The examples of some batches that this process has; those of all make them whole."""
         if self.by_update.is_fully_addressable:
             return jax.device_put(tree, self.by_update)
         return jax.tree.map(partial(jax.make_array_from_process_local_data, self.by_update), tree)

@@ -17,9 +17,7 @@ from distvi.engines.mesh.statistics import mesh_statistics
 from distvi.engines.mesh.updates import RESIDENT, Updates
 
 
-def build(
-    settings: MeshSettings, problem: Problem, algorithm: Algorithm, start: Start
-) -> Engine:
+def build(settings: MeshSettings, problem: Problem, algorithm: Algorithm, start: Start) -> Engine:
     """An engine on the devices of this process, or on hosts; see `distvi.engines.registry`.
 
     Raises:
@@ -27,7 +25,7 @@ def build(
             other processes cannot build the problem.
     """
     if settings.hosts is not None:
-        from distvi.engines.mesh.hosts import hosts_engine
+        from distvi.engines.mesh.hosts.engine import hosts_engine
 
         return hosts_engine(settings, problem, algorithm, start)
     on = devices(settings.workers)

@@ -119,7 +119,7 @@ class Updates:
         keep_freed_memory()
         self._places, rule = Places(on), algorithm.worker
         self._programs = problem.programs
-        self._carry = self._first(algorithm, start)
+        self.carry = self._first(algorithm, start)
         self.asked, self.waiting_s = start.update, 0.0
         self._has_memory = has_memory(rule, problem.shapes)
         resident = _fits(problem, on[self._places.own[0]]) if resident is None else resident
@@ -149,7 +149,7 @@ class Updates:
 
     def _compile(self, updates: Callable[..., Any]) -> Callable[..., Any]:
         before, place = time.perf_counter(), self._places.whole
-        arguments = (self._carry, self._key, np.uint32(0), np.zeros(2, np.int32), self._feed.like)
+        arguments = (self.carry, self._key, np.uint32(0), np.zeros(2, np.int32), self._feed.like)
         placed = {"donate_argnums": 0, "out_shardings": (place, place)}
         compiled = self._programs.compiled("updates", updates, arguments, **placed)
         self.compile_time_s = time.perf_counter() - before
@@ -158,7 +158,7 @@ class Updates:
     @property
     def state(self) -> TrainState:
         """The state after the updates asked for. To ask for more deletes its arrays."""
-        params, opt_state, memory = self._carry
+        params, opt_state, memory = self.carry
         return TrainState(params, opt_state, (memory,) if self._has_memory else ())
 
     def ask(self, count: int) -> Call:
@@ -171,8 +171,8 @@ class Updates:
             self.waiting_s += time.perf_counter() - before_s
         began_s = time.perf_counter()
         rows = np.array([row, row + count], np.int32)
-        self._carry, values = self._updates(
-            self._carry, self._key, np.uint32(number), rows, self._block
+        self.carry, values = self._updates(
+            self.carry, self._key, np.uint32(number), rows, self._block
         )
         self.asked += count
         return Call(first, count, began_s, values)
@@ -188,6 +188,11 @@ class Updates:
     def __exit__(self, *exception: object) -> None:
         self._blocks.__exit__(*exception)
         return_freed_memory()
+
+
+def state_like(params: Any, server: Any, worker: Any) -> Any:
+    """Shapes of parameters, the server rule's state and the worker's memory, in this order."""
+    return params, jax.eval_shape(server, params), jax.eval_shape(worker, params)
 
 
 def check_cut(batch_size: int, devices: int) -> None:
