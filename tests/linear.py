@@ -22,6 +22,8 @@ from distvi.engines.local.engine import local_engine
 from distvi.engines.local.fleet import Topology
 from distvi.engines.mesh.devices import devices
 from distvi.engines.mesh.engine import MeshEngine
+from distvi.engines.mesh.hosts.engine import HostsEngine, hosts_engine
+from distvi.engines.mesh.settings import MeshSettings
 from distvi.engines.simulated.cluster import Cluster
 from distvi.engines.simulated.engine import SimulatedEngine
 from distvi.engines.simulated.settings import CLUSTERS, ClusterSettings
@@ -178,6 +180,22 @@ def mesh(settings: Settings, *, start: Start = BEGIN, on: int = 1, **options: An
     problem, algorithm = made(settings, sync())
     options = {"resident": False} | options
     return MeshEngine(problem, algorithm, start, devices(None)[:1] * on, **options)
+
+
+def hosts(
+    settings: Settings,
+    *,
+    start: Start = BEGIN,
+    processes: int = 2,
+    cache: Path | None = None,
+    **options: Any,
+) -> HostsEngine:
+    """The engine of processes that cut the batch, all on loopback; options are its settings."""
+    problem, algorithm = made(settings, sync())
+    named = ",".join(["127.0.0.1"] * processes)
+    chosen = MeshSettings(hosts=named, **options).written_out()
+    assert isinstance(chosen, MeshSettings)
+    return hosts_engine(chosen, problem, algorithm, start, cache)
 
 
 def simulated(

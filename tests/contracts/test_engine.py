@@ -71,6 +71,7 @@ class Kind(NamedTuple):
         ends: How it ends where nothing is finite.
         resumed: Rules with which it is resumed.
         rules: Rules that it is tried with.
+        devices: That compute a gradient together, each of a slice of the batch.
     """
 
     make: Callable[..., Engine]
@@ -80,6 +81,7 @@ class Kind(NamedTuple):
     ends: tuple[type[Exception], str]
     resumed: tuple[str, ...] = ("gradient", "rules with states", *WITH_MEMORY)
     rules: tuple[str, ...] = OF_ANY
+    devices: int = 1
 
 
 HALTED = (Halted, r"\d0 unusable gradients in a row")
@@ -92,6 +94,9 @@ KINDS: dict[str, Kind] = {
     "mesh, resident": Kind(partial(linear.mesh, resident=True), *ON_MESH, **FEWER),
     "mesh, short blocks, slow pace": Kind(
         partial(linear.mesh, call_s=0.0, block_bytes=7 * BATCH_BYTES), *ON_MESH, **FEWER
+    ),
+    "mesh on hosts": Kind(
+        linear.hosts, 1, 12, (5,), DIVERGED, resumed=("all",), rules=("all",), devices=2
     ),
     "simulated": Kind(
         partial(linear.simulated, scheme=sync(), workers=3, servers=2), 3, 30, (17,), HALTED
@@ -116,6 +121,7 @@ KINDS: dict[str, Kind] = {
 
 
 GROUPS = {"ray": "ray"}  # one instance at a time
+CACHED = ("mesh on hosts", "local")  # their processes have compiled programs in common
 
 
 def params_for(rules: Callable[[Kind], tuple[str, ...]] | None = None) -> list[Any]:
@@ -157,7 +163,7 @@ def kind(request: pytest.FixtureRequest, cache: Path) -> Kind:
     if request.param == "ray":
         pytest.importorskip("ray", reason="the extra distvi[ray] is not installed")
         request.getfixturevalue("ray_instance")
-    if request.param == "local":
+    if request.param in CACHED:
         return found._replace(make=partial(found.make, cache=cache))
     return found
 
@@ -253,7 +259,7 @@ def test_every_rule_gives_finite_parameters_and_counts_add_up(
     assert is_finite((params, state, memories))
     assert not np.array_equal(params["w"], start["w"])
     assert engine.examples == shown["examples"] == updates * kind.workers * BATCH * rule.batches
-    assert shown["gradients_used"] == updates * kind.workers
+    assert shown["gradients_used"] == updates * kind.workers * kind.devices
     assert sum(shown["staleness"]["histogram"].values()) == shown["gradients_used"]
     if rules not in WITH_MEMORY:
         assert memories == ()

@@ -44,10 +44,8 @@ def assist(settings: MeshSettings, examples: Examples) -> None:
     """
     assert settings.hosts is not None
     hosts, silence_s = hosts_of(settings.hosts, settings.host), settings.silence_s
-    with (
-        Interruption() as interruption,
-        Children(hosts, examples, silence_s, compilation_cache()) as children,
-    ):
+    starting = Children(hosts, examples, silence_s, compilation_cache(), quiet=False)
+    with Interruption() as interruption, starting as children:
         for number in hosts.own:
             children.start(number, hosts.first, JOIN_S)
         until_s = None

@@ -66,12 +66,19 @@ class Children:
         examples: The training set, which they share.
         silence_s: They give several signs of life in that time.
         cache: Folder of compiled programs; None: none.
+        quiet: Whether what they print goes nowhere where there is no folder for it.
     """
 
     def __init__(
-        self, hosts: Hosts, examples: Examples, silence_s: float, cache: Path | None
+        self,
+        hosts: Hosts,
+        examples: Examples,
+        silence_s: float,
+        cache: Path | None,
+        *,
+        quiet: bool = True,
     ) -> None:
-        self._hosts, self._examples, self._cache = hosts, examples, cache
+        self._hosts, self._examples, self._cache, self._quiet = hosts, examples, cache, quiet
         self._beat_s = silence_s / 5
         self.logs: Path | None = None
         self.each: dict[int, Child] = {}
@@ -110,7 +117,9 @@ class Children:
         descriptors = {self._x.descriptor, self._y.descriptor} - {-1}
         module = "distvi.engines.mesh.hosts.process"
         try:
-            process, connection = start_child(module, environment, log, descriptors, quiet=False)
+            process, connection = start_child(
+                module, environment, log, descriptors, quiet=self._quiet
+            )
         except OSError as error:
             raise Halted(f"cannot start process {number}: {error}") from error
         order = Order(
