@@ -93,23 +93,18 @@ def test_a_process_that_is_stopped_is_not_waited_for(cache: Path, whole: Any) ->
 
 
 def test_a_run_whose_restarts_are_used_up_fails(cache: Path) -> None:
-    with (
-        pytest.raises(StateLost, match=r"SIGKILL; all 0 restarts have been used"),
-        linear.hosts(problem(), max_restarts=0, cache=cache) as engine,
-    ):
+    with linear.hosts(problem(), max_restarts=0, cache=cache) as engine:
         engine.advance(SAVED)
         kill(engine, 1)
-        engine.advance(UPDATES)
+        with pytest.raises(StateLost, match=r"SIGKILL; all 0 restarts have been used"):
+            engine.advance(UPDATES)
 
 
 def test_an_exception_of_a_process_is_told_and_not_repeated(cache: Path, tmp_path: Path) -> None:
     raising = problem(fault="updating", once=str(tmp_path / "happened"), signal="raise")
-    with (
-        pytest.raises(StateLost, match=r"process \d on 127.0.0.1 failed with ValueError: this"),
-        linear.hosts(raising, cache=cache) as engine,
-    ):
-        for update in range(UPDATES):
-            engine.advance(update + 1)
+    failed = r"process \d on 127.0.0.1 failed with ValueError: this"
+    with linear.hosts(raising, cache=cache) as engine, pytest.raises(StateLost, match=failed):
+        [engine.advance(update) for update in range(1, UPDATES + 1)]
     assert engine.restarts == 0
 
 

@@ -97,7 +97,7 @@ class HostsEngine:
         self._hosts, self._group, self._children = hosts, group, children
         self._has_memory = has_memory(algorithm.worker, problem.shapes)
         self._start: Start | None = start
-        self._kept: Any = None  # the state to begin anew from: parameters, server's, memory
+        self._last: Any = None  # the state to begin anew from, once it is known; see `_kept`
         self._kept_update = self._update = self.asked = start.update
         self._ready: list[Ready] = []
         self._pace = Pace()
@@ -113,7 +113,7 @@ class HostsEngine:
     def state(self) -> TrainState:
         """The state after ``update`` updates, from when the ``with`` block was entered."""
         if self._kept_update != self._update:
-            self._kept = self._given(whole=True)
+            self._last = self._given(whole=True)
             self._kept_update = self._update
         params, opt_state, memory = self._kept
         return TrainState(params, opt_state, (memory,) if self._has_memory else ())
@@ -141,10 +141,14 @@ class HostsEngine:
         rules = self._algorithm.server.init, self._algorithm.worker.init
         return state_like(self._problem.shapes, *rules)
 
-    def _first(self) -> Any:
-        """The state to begin with."""
-        start, self._start = self._start, None
-        assert start is not None
+    @property
+    def _kept(self) -> Any:
+        """The state to begin anew from: parameters, the server rule's and the worker's memory."""
+        if self._start is not None:
+            self._last, self._start = self._first(self._start), None
+        return self._last
+
+    def _first(self, start: Start) -> Any:
         params, state, memory = start.params(), start.state, start.memory(0)
         if state is None:
             state = jax.jit(self._algorithm.server.init)(params)
@@ -286,7 +290,7 @@ class HostsEngine:
     def __enter__(self) -> "HostsEngine":
         with ExitStack() as stack:
             stack.enter_context(self._group)
-            self._kept = self._first()  # while processes start: both take a while
+            _ = self._kept  # drawn while processes start: both take a while
             self._open = stack.pop_all()
         return self
 

@@ -58,7 +58,7 @@ def _connected(order: Order, starter: Connection) -> tuple[Link, str]:
     until_s = time.monotonic() + order.join_s
     while True:
         try:
-            found = socket.create_connection((host, port), timeout=order.join_s)
+            found = socket.create_connection((host, port), timeout=2 * order.beat_s)
             break
         except OSError as error:
             if time.monotonic() > until_s:
