@@ -102,7 +102,7 @@ def _join(order: Order, assignment: Assignment, own_address: str) -> Devices:
         heartbeat_timeout_seconds=assignment.heartbeat_s,
         coordinator_bind_address=assignment.coordinator,  # by default it is all addresses
     )
-    _bind_collectives(own_address)
+    bind_collectives(own_address)
     if (here := jax.local_device_count()) != assignment.devices:
         raise InputError(
             f"process {order.number} has {here} devices of kind {jax.local_devices()[0].platform}, "
@@ -111,7 +111,7 @@ def _join(order: Order, assignment: Assignment, own_address: str) -> Devices:
     return jax.devices()
 
 
-def _bind_collectives(own_address: str) -> None:
+def bind_collectives(own_address: str) -> None:
     """Let CPUs exchange gradients at an address on the way to the first host.
 
     By default it is the one that the machine's own name has, which is that of another network, or
