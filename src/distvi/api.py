@@ -40,7 +40,8 @@ def train(
     The processes of engine ``local`` make them again: from the class and the fields of an object,
     and from the name of a function, both at the top level of a module or of the running script.
     `distvi.by_name` names a call with its arguments. What cannot travel so is refused with what to
-    do; engines ``mesh`` and ``simulated``, which have no processes of their own, take anything.
+    do; engines ``mesh`` without hosts and ``simulated``, which have no processes of their own, take
+    anything.
 
     Args:
         dataset: Name of a data set, path of a table, or arrays; may instead stand in ``config``.
@@ -56,6 +57,7 @@ def train(
     Raises:
         InputError: the input is wrong; nothing has been written.
         RunFailed: the ELBO was not finite; the last good checkpoint is kept.
+        SystemExit: another of the engine's hosts leads the run, which is over.
 
     Example:
         >>> import distvi

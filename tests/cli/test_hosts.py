@@ -85,6 +85,7 @@ def test_a_run_that_loses_its_processes_too_often_leaves_a_checkpoint(
             "none of the hosts 198.51.100.1,198.51.100.2 has an",
         ),
         (("--hosts", "no.such.host.invalid"), "cannot resolve the host 'no.such.host.invalid'"),
+        ((*HOSTS, "--host", "0"), "the first host, localhost, has the address 127.0.0.1 on this"),
         (("--hosts", "auto"), "no SLURM or MPI has started this process"),
         (("--host", "0"), "host is 0, but no hosts are named"),
         ((*HOSTS, "--workers", "3"), "workers is 3, which cannot be spread evenly over 2"),

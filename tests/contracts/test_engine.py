@@ -87,7 +87,7 @@ class Kind(NamedTuple):
 HALTED = (Halted, r"\d0 unusable gradients in a row")
 DIVERGED = (Diverged, "nan at update 1$")
 ON_MESH = (1, LAST, (17, UPDATES_PER_BLOCK), DIVERGED)
-FEWER = {"resumed": ("gradient", "all"), "rules": ("gradient", "all")}
+FEWER: dict[str, Any] = {"resumed": ("gradient", "all"), "rules": ("gradient", "all")}
 
 KINDS: dict[str, Kind] = {
     "mesh": Kind(linear.mesh, *ON_MESH),
