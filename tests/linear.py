@@ -192,8 +192,8 @@ def hosts(
 ) -> HostsEngine:
     """The engine of processes that cut the batch, all on loopback; options are its settings."""
     problem, algorithm = made(settings, sync())
-    named = ",".join(["127.0.0.1"] * processes)
-    chosen = MeshSettings(hosts=named, **options).written_out()
+    options = {"hosts": ",".join(["127.0.0.1"] * processes)} | options
+    chosen = MeshSettings(**options).written_out()
     assert isinstance(chosen, MeshSettings)
     return hosts_engine(chosen, problem, algorithm, start, cache)
 

@@ -4,8 +4,10 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import pytest
 
 from distvi.engines.base import StateLost
 from distvi.engines.mesh.address import free_port
+from distvi.engines.mesh.hosts import group
 from distvi.engines.mesh.hosts.engine import HostsEngine
+from distvi.errors import InputError
 from tests import linear
 from tests.small_run import TINY, write_table
 
@@ -106,6 +110,27 @@ def test_an_exception_of_a_process_is_told_and_not_repeated(cache: Path, tmp_pat
     with linear.hosts(raising, cache=cache) as engine, pytest.raises(StateLost, match=failed):
         [engine.advance(update) for update in range(1, UPDATES + 1)]
     assert engine.restarts == 0
+
+
+def test_a_host_that_does_not_come_is_waited_for_until_a_limit_or_an_interruption(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = f"127.0.0.1:{free_port('127.0.0.1')},127.0.0.1"
+    asked = chain([False], repeat(True))
+    with linear.hosts(problem(), hosts=hosts, host=0, cache=cache) as engine:
+        assert len(engine.advance(UPDATES, lambda: next(asked))) == 0
+        assert engine.update == 0
+        jax.tree.map(np.testing.assert_array_equal, engine.params, linear.start())
+        monkeypatch.setattr(group, "JOIN_S", 0.5)
+        with pytest.raises(StateLost, match=r"process \d of 2 did not come within 0.5 s"):
+            engine.advance(UPDATES)
+
+
+def test_a_port_that_is_taken_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        hosts = f"127.0.0.1:{taken.getsockname()[1]},127.0.0.1"
+        with pytest.raises(InputError, match=r"cannot listen at 127.0.0.1:\d+: Address already"):
+            linear.hosts(problem(), hosts=hosts, host=0)
 
 
 ORPHANS = """

@@ -16,6 +16,9 @@ from distvi.engines.coordinator.shared import shared
 from distvi.engines.mesh.address import Hosts
 from distvi.engines.mesh.hosts.messages import Order
 
+_LOADING_S = 30.0
+"""Until the first sign of life of a process, which loads its modules."""
+
 
 @dataclass
 class Child:
@@ -26,7 +29,7 @@ class Child:
         process: The process.
         connection: To it; it gives signs of life there, and may say why it ends.
         log: The file with what it prints, if any.
-        heard_s: When it last gave a sign of life.
+        heard_s: When it last gave a sign of life; the first may take a while.
         said: Why it ends.
     """
 
@@ -34,7 +37,7 @@ class Child:
     process: subprocess.Popen[bytes]
     connection: Connection
     log: Path | None
-    heard_s: float = field(default_factory=time.monotonic)
+    heard_s: float = field(default_factory=lambda: time.monotonic() + _LOADING_S)
     said: str = ""
 
     def how_it_ended(self) -> str:

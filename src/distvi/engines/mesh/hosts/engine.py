@@ -20,7 +20,7 @@ from distvi.engines.base import Devices, Problem, Start, StateLost, TrainState, 
 from distvi.engines.mesh.address import Hosts, hosts_of
 from distvi.engines.mesh.calls import Call, Pace, make_calls
 from distvi.engines.mesh.hosts.children import Children
-from distvi.engines.mesh.hosts.group import Group, Lost
+from distvi.engines.mesh.hosts.group import Group, Lost, listener
 from distvi.engines.mesh.hosts.messages import Assignment, Ready, arrays_like
 from distvi.engines.mesh.settings import MeshSettings
 from distvi.engines.mesh.statistics import mesh_statistics
@@ -50,7 +50,8 @@ def hosts_engine(
         cache: Folder of compiled programs; None: that of all runs.
 
     Raises:
-        InputError: the batch cannot be cut evenly, or no other process can build the problem.
+        InputError: the batch cannot be cut evenly, no other process can build the problem, or the
+            port is taken.
     """
     if problem.recipe is None:
         raise InputError(
@@ -61,6 +62,10 @@ def hosts_engine(
     assert settings.workers is not None
     check_cut(problem.batch_size, settings.workers)
     hosts = hosts_of(settings.hosts, settings.host)
+    try:
+        listener(hosts).close()
+    except OSError as error:
+        raise InputError(f"{error}; name another port: --hosts HOST:PORT,...") from error
     children = Children(hosts, problem.examples, settings.silence_s, cache or compilation_cache())
     group = Group(hosts, children, problem.examples, settings.silence_s)
     return HostsEngine(settings, hosts, group, children, problem, algorithm, start)
@@ -224,7 +229,8 @@ class HostsEngine:
         values = [np.zeros(0, np.float32)]
         while self._update < until and not interrupted():
             try:
-                self._catch_up()
+                if not self._catch_up(interrupted):
+                    break
                 for made in make_calls(self, self._pace, until, interrupted, _AHEAD):
                     self._update += len(made)
                     values.append(made)
@@ -249,13 +255,16 @@ class HostsEngine:
         self.waiting_s = self._waited_s + made.waiting_s
         return np.array(made.values, np.float32)
 
-    def _catch_up(self) -> None:
-        """Have the processes where ``update`` says that they are."""
+    def _catch_up(self, interrupted: Callable[[], bool] = lambda: False) -> bool:
+        """Have the processes where ``update`` says that they are; False: it was interrupted."""
         if not self._ready:
+            if not self._group.gather(interrupted):
+                return False
             self._begin()
         while self.asked < self._update:  # made before, to the same values
             for _ in make_calls(self, self._pace, self._update, lambda: False, _AHEAD):
                 pass
+        return True
 
     def _begin(self) -> None:
         before_s = time.perf_counter()

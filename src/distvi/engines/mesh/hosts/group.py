@@ -5,7 +5,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from distvi.engines.base import Examples, StateLost
+from distvi.engines.base import Examples, Halted, StateLost
 from distvi.engines.mesh.address import Hosts
 from distvi.engines.mesh.hosts.children import Child, Children
 from distvi.engines.mesh.hosts.messages import (
@@ -35,7 +35,6 @@ from distvi.engines.mesh.hosts.messages import (
     connection_of,
 )
 from distvi.engines.mesh.hosts.sample import is_same, sample_of, versions
-from distvi.errors import InputError
 
 JOIN_S = 300.0
 """For all processes to come, and to compile: the commands may read their data at their leisure."""
@@ -43,6 +42,9 @@ JOIN_S = 300.0
 _CAUSE_S = 0.5
 """One process breaks off because another has died: so long the others are heard for the cause."""
 
+
+_LOOK_S = 0.5
+"""Between two looks at who has been silent."""
 
 _END_S = 2.0
 _CERTAIN = 2
@@ -107,20 +109,16 @@ class Group:
         self._given: list[bytes] | None = None
 
     def __enter__(self) -> "Group":
-        host, port = self._hosts.first
         try:
-            self._listener = socket.create_server((host, port), backlog=self._hosts.processes)
+            self._listener = listener(self._hosts)
         except OSError as error:
-            raise InputError(
-                f"cannot listen at {host}:{port}: {error}; name another port"
-            ) from error
-        self._first = host, self._listener.getsockname()[1]
-        try:
-            self._children.__enter__()
+            raise Halted(str(error)) from error
+        self._first = self._hosts.first[0], self._listener.getsockname()[1]
+        with ExitStack() as stack:
+            stack.callback(self._listener.close)
+            stack.enter_context(self._children)
             self._start()
-        except BaseException as error:
-            self.__exit__(type(error), error, None)
-            raise
+            self._open = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -131,8 +129,7 @@ class Group:
                 self._end_gently()
             self._close(End(ENDED if is_well else REFUSED, why))
         finally:
-            self._children.__exit__(*exception)
-            self._listener.close()
+            self._open.close()
 
     def _end_gently(self) -> None:
         """The first process is the last to end: in the others JAX would call it a failure."""
@@ -170,18 +167,31 @@ class Group:
 
     # Beginning
 
+    def gather(self, interrupted: Callable[[], bool]) -> bool:
+        """Wait until all have come; whether they have, or it was interrupted.
+
+        Raises:
+            Lost: one has died.
+            StateLost: one has not come in time, or cannot take part.
+        """
+
+        def are_there() -> bool:
+            return len(self._numbered) == self._hosts.processes
+
+        self._wait_for(lambda: are_there() or interrupted(), JOIN_S, self._missing, StateLost)
+        return are_there()
+
     def begin(self, assignment: Assignment, arrays: Sequence[np.ndarray]) -> list[Ready]:
-        """Gather all and have them begin.
+        """Have all begin, once they are gathered.
 
         Args:
             assignment: Without the coordinator's address, which is found here.
             arrays: The state to begin with.
 
         Raises:
-            Lost: one has died, or not come in time.
+            Lost: one has died, or is not ready in time.
             StateLost: one cannot take part.
         """
-        self._wait_for(lambda: len(self._numbered) == self._hosts.processes, JOIN_S, self._missing)
         hello = self._numbered[0].hello
         assert hello is not None
         found = assignment._replace(coordinator=f"{self._first[0]}:{hello.port}")
@@ -241,7 +251,11 @@ class Group:
         return given
 
     def _wait_for(
-        self, is_there: Callable[[], bool], limit_s: float, what: Callable[[], str]
+        self,
+        is_there: Callable[[], bool],
+        limit_s: float,
+        what: Callable[[], str],
+        late: Callable[[str], Exception] = lambda why: Lost(why, _CERTAIN),
     ) -> None:
         """Listen until something is there."""
         until_s = time.monotonic() + limit_s
@@ -255,8 +269,8 @@ class Group:
                     why = f"{member.name} gave no sign of life for {self._silence_s:g} s"
                     raise Lost(why, _CERTAIN)
             if now_s > until_s:
-                raise Lost(f"{what()} within {limit_s:g} s", _CERTAIN)
-            self._listen(min(self._silence_s / 5, until_s - now_s))
+                raise late(f"{what()} within {limit_s:g} s")
+            self._listen(min(_LOOK_S, until_s - now_s))
 
     def _listen(self, timeout_s: float) -> bool:
         """Take what has come, after waiting for at most so long; whether there was anything."""
@@ -329,6 +343,19 @@ class Group:
         if hello.number in self._numbered:
             raise Lost(f"process {hello.number} was started a second time")
         member.hello = hello
+
+
+def listener(hosts: Hosts) -> socket.socket:
+    """Where processes find the command that leads.
+
+    Raises:
+        OSError: that cannot be; in words.
+    """
+    host, port = hosts.first
+    try:
+        return socket.create_server((host, port), backlog=hosts.processes)
+    except OSError as error:
+        raise OSError(f"cannot listen at {host}:{port}: {error.strerror or error}") from error
 
 
 def _send(member: Member, message: Message, arrays: Sequence[np.ndarray] = ()) -> None:
