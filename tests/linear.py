@@ -22,7 +22,7 @@ from distvi.engines.local.engine import local_engine
 from distvi.engines.local.fleet import Topology
 from distvi.engines.mesh.devices import devices
 from distvi.engines.mesh.engine import MeshEngine
-from distvi.engines.mesh.hosts.engine import HostsEngine, hosts_engine
+from distvi.engines.mesh.leader import HostsEngine, hosts_engine
 from distvi.engines.mesh.settings import MeshSettings
 from distvi.engines.simulated.cluster import Cluster
 from distvi.engines.simulated.engine import SimulatedEngine

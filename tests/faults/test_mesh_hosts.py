@@ -18,7 +18,7 @@ import pytest
 from distvi.engines.base import StateLost
 from distvi.engines.mesh.address import free_port
 from distvi.engines.mesh.hosts import group
-from distvi.engines.mesh.hosts.engine import HostsEngine
+from distvi.engines.mesh.leader import HostsEngine
 from distvi.errors import InputError
 from tests import linear
 from tests.small_run import TINY, write_table

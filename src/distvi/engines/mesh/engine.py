@@ -25,7 +25,7 @@ def build(settings: MeshSettings, problem: Problem, algorithm: Algorithm, start:
             other processes cannot build the problem.
     """
     if settings.hosts is not None:
-        from distvi.engines.mesh.hosts.engine import hosts_engine
+        from distvi.engines.mesh.leader import hosts_engine
 
         return hosts_engine(settings, problem, algorithm, start)
     on = devices(settings.workers)

@@ -70,4 +70,5 @@ class MeshSettings(EngineSettings):
         """See `distvi.engines.settings.EngineSettings.assist`."""
         from distvi.engines.mesh.hosts.assist import assist  # loads JAX
 
-        assist(self, examples)
+        assert self.hosts is not None
+        assist(hosts_of(self.hosts, self.host), self.silence_s, examples)

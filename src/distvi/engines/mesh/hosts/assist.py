@@ -3,11 +3,10 @@
 import time
 
 from distvi.engines.base import Examples
-from distvi.engines.mesh.address import Hosts, hosts_of
+from distvi.engines.mesh.address import Hosts
 from distvi.engines.mesh.hosts.children import Child, Children
 from distvi.engines.mesh.hosts.group import JOIN_S
 from distvi.engines.mesh.hosts.messages import ENDED, REFUSED, UNREACHABLE
-from distvi.engines.mesh.settings import MeshSettings
 from distvi.errors import RunFailed
 from distvi.system.compilation_cache import compilation_cache
 from distvi.system.signals import Interruption
@@ -31,19 +30,18 @@ class AssistanceInterrupted(KeyboardInterrupt):
         self.signum = signum
 
 
-def assist(settings: MeshSettings, examples: Examples) -> None:
+def assist(hosts: Hosts, silence_s: float, examples: Examples) -> None:
     """Run the processes of this machine until the run is over.
 
     Args:
-        settings: Of the engine.
+        hosts: All of them, and which are of this machine.
+        silence_s: After which a process is lost.
         examples: The training set.
 
     Raises:
         RunFailed: the first host cannot be reached, or has ended the run for a reason.
         AssistanceInterrupted: a signal came, and the run has ended or will do so.
     """
-    assert settings.hosts is not None
-    hosts, silence_s = hosts_of(settings.hosts, settings.host), settings.silence_s
     starting = Children(hosts, examples, silence_s, compilation_cache(), quiet=False)
     with Interruption() as interruption, starting as children:
         for number in hosts.own:
