@@ -6,7 +6,8 @@ As root: machines are network namespaces, a worker or a server on each, and ever
 Mbit/s in each direction at once (network-bound), or as much as the kernel moves (compute-bound:
 larger batches). Engine `ray` trains the MNIST model there with one, two and four servers in turn.
 What gradients and updates took goes into a simulated cluster with the same links, whose prediction
-stands beside the time that was measured.
+stands beside the time that was measured; and so does engine `mesh` over the workers' hosts, which
+exchanges gradients by an all-reduce.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.distvi_step import Distvi
 from distvi.system.settings import write_toml
@@ -51,6 +52,18 @@ def inside(batch: int, updates: int, rounds: int) -> None:
     print(json.dumps(found))
 
 
+def inside_mesh(batch: int, updates: int, rounds: int, hosts: str) -> None:
+    """On a worker's machine: train by an all-reduce, or assist the one that does."""
+    ours = Distvi(engine="mesh", hosts=hosts)
+    plan = ours._plan(WORKERS * batch)
+    if not plan.config.engine.leads:
+        plan.config.engine.assist(plan.problem.examples)
+        return
+    with ours:
+        ours.prepare(WORKERS * batch)
+        print(json.dumps([ours.run(updates, WORKERS * batch) / updates for _ in range(rounds)]))
+
+
 def _work(engine: Any, updates: int) -> tuple[float, float]:
     """Seconds that a worker has computed, and a server, in the mean."""
     status = engine.status()
@@ -60,20 +73,44 @@ def _work(engine: Any, updates: int) -> tuple[float, float]:
     )
 
 
-def measured(rate: str, batch: int, updates: int, rounds: int) -> dict[int, list[dict[str, float]]]:
-    """What `inside` found on a network of this rate."""
+class Measured(NamedTuple):
+    """What was found on a network.
+
+    Attributes:
+        servers: By their number, what `inside` found in each round.
+        mesh_s: Of updates by an all-reduce.
+    """
+
+    servers: dict[int, list[dict[str, float]]]
+    mesh_s: list[float]
+
+
+def measured(rate: str, batch: int, updates: int, rounds: int) -> Measured:
+    """What was found on a network of this rate."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder, Network(MACHINES, rate) as network:
         cpus = [0, *[1] * WORKERS, *[0] * max(SERVERS)]
         servers = range(1 + WORKERS, MACHINES)
         cluster = RayCluster(network, Path(folder), cpus, servers)
         inner = ("--inside", str(batch), "--updates", str(updates), "--rounds", str(rounds))
-        command = network.on(0, sys.executable, "-m", "benchmarks.network", *inner)
-        done = subprocess.run(
-            command, env=os.environ | cluster.environment, capture_output=True, text=True
-        )
-        if done.returncode:
-            raise SystemExit(f"on the network: {done.stderr}")
-        return {int(servers): rows for servers, rows in json.loads(done.stdout).items()}
+        program = (sys.executable, "-m", "benchmarks.network", *inner)
+        environment = os.environ | cluster.environment
+        found = json.loads(_output(network.on(0, *program), environment))
+        hosts = ",".join(network.address(1 + worker) for worker in range(WORKERS))
+        others = [
+            subprocess.Popen(network.on(1 + worker, *program, "--hosts", hosts))
+            for worker in range(1, WORKERS)
+        ]
+        mesh_s = json.loads(_output(network.on(1, *program, "--hosts", hosts), environment))
+        for other in others:
+            other.wait(60)
+        return Measured({int(servers): rows for servers, rows in found.items()}, mesh_s)
+
+
+def _output(command: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"on the network: {done.stderr}")
+    return done.stdout
 
 
 def predicted(rate: str, batch: int, servers: int, row: dict[str, float], **shape: Any) -> float:
@@ -103,7 +140,11 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--inside", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--hosts", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.hosts:
+        inside_mesh(arguments.inside, arguments.updates, arguments.rounds, arguments.hosts)
+        return
     if arguments.inside:
         inside(arguments.inside, arguments.updates, arguments.rounds)
         return
@@ -111,7 +152,7 @@ def main() -> None:
         print(f"skipped: {why}")
         return
     for case, (rate, batch) in CASES.items():
-        rows = measured(rate, batch, arguments.updates, arguments.rounds)
+        rows, mesh_s = measured(rate, batch, arguments.updates, arguments.rounds)
         print(f"{case}: {rate or 'no limit'}, batch {batch}, {WORKERS} workers, sync")
         ones = [row["update_s"] for row in rows[SERVERS[0]]]
         for servers, each in rows.items():
@@ -122,6 +163,7 @@ def main() -> None:
                 f"  {servers} servers: {1e3 * row['update_s']:.0f} ms an update, {speed:.2f} x one "
                 f"server; simulated {1e3 * says:.0f} ms ({says / row['update_s'] - 1:+.0%})"
             )
+        print(f"  all-reduce over hosts: {1e3 * median(mesh_s):.0f} ms an update")
 
 
 if __name__ == "__main__":
