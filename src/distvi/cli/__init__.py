@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from distvi import __version__
 from distvi.errors import DistviError
 from distvi.system.compilation_cache import keep_compiled
+from distvi.system.precision import FLOAT32
 
 app = App(
     name="distvi",
@@ -34,6 +35,7 @@ app.command("distvi.cli.data:app", name="data")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status."""
+    os.environ.update(FLOAT32)  # before JAX is imported
     keep_compiled()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 

@@ -30,11 +30,13 @@ from distvi.runs.parts import (
     model_of,
     run_key,
 )
+from distvi.system.precision import in_float32
 
 Writer = Callable[[Any, pa.Schema], Any]
 WRITERS: dict[str, Writer] = {".parquet": pq.ParquetWriter, ".csv": pacsv.CSVWriter}
 
 
+@in_float32()
 def evaluate(run: Run, dataset: Any = None, *, own: Own = NOTHING) -> dict[str, float]:
     """Metrics of a run's newest checkpoint.
 
@@ -54,6 +56,7 @@ def evaluate(run: Run, dataset: Any = None, *, own: Own = NOTHING) -> dict[str, 
     return Evaluation(predictor, params, examples, run.schema.targets[0]).metrics
 
 
+@in_float32()
 def predict(run: Run, inputs: Any, out: Path, *, own: Own = NOTHING) -> int:
     """Write predictions for a table of inputs, with their uncertainty, in original units.
 

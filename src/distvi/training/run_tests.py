@@ -13,6 +13,7 @@ from distvi.data import Examples
 from distvi.engines.base import Engine, WithProcesses
 from distvi.engines.coordinator.environment import cores
 from distvi.evaluation import Evaluation, Predictor
+from distvi.system.precision import in_float32
 from distvi.training.plan import Plan
 
 GRACE_S = 1.0
@@ -98,6 +99,7 @@ class RunTests:
             future.set_result(self._make(update, params, is_last))
         self._pending.append((update, future))
 
+    @in_float32()
     def _make(self, update: int, params: Any, is_last: bool) -> Tested:
         predictor, began_s = self._final if is_last else self._during, self._now_s()
         if predictor not in self._compiled:

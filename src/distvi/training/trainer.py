@@ -31,6 +31,7 @@ from distvi.runs.parts import check_same_data
 from distvi.runs.recording import journal_file, trace_file
 from distvi.runs.summary import summarize
 from distvi.runs.wall_time import WallTime
+from distvi.system.precision import in_float32
 from distvi.system.signals import Interruption
 from distvi.training.health import Health
 from distvi.training.plan import Plan
@@ -68,6 +69,7 @@ class Interrupted(KeyboardInterrupt):
         self.run, self.signum = run, signum
 
 
+@in_float32()
 def train(
     config: RunConfig,
     out: Path | None = None,
@@ -102,6 +104,7 @@ def train(
     return Trainer(run, plan, engine, progress or Silent(), wall).go()
 
 
+@in_float32()
 def resume(path: Path, progress: Progress | None = None, *, own: Own = NOTHING) -> Run:
     """Go on with a run from its newest checkpoint, bit for bit as if it had never stopped.
 

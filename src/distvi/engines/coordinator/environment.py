@@ -6,6 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from distvi.system.precision import FLOAT32
+
 
 def cores() -> list[int]:
     """Processor cores that this process may use."""
@@ -76,7 +78,7 @@ def _one_thread() -> dict[str, str]:
     an update takes half the processor's time.
     """
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-    return {"XLA_FLAGS": flags, **_threads(1)}
+    return {**FLOAT32, "XLA_FLAGS": flags, **_threads(1)}
 
 
 def _threads(number: int) -> dict[str, str]:

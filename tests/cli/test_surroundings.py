@@ -1,0 +1,39 @@
+"""What a run's surroundings do to it: the process environment, signals, a home that is not there."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+from distvi import api
+from tests.small_run import MODEL, Distvi
+
+SETTINGS = {"batch_size": 16, "updates": 7, "seed": 3, "target": "y", "model": MODEL}
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """A program, or a user's profile, that has told JAX to compute in float64."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("engine", ["mesh", "local"])
+def test_a_run_is_the_same_where_jax_was_told_float64(
+    finished: Path, numbers: Path, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    run = api.train(numbers, out=tmp_path / "run", engine=engine, **SETTINGS)
+    if engine == "mesh":
+        parameters = Path("checkpoints", "7", "params.safetensors")
+        assert (run.path / parameters).read_bytes() == (finished / parameters).read_bytes()
+    metrics = json.loads((run.path / "summary.json").read_text())["test"]
+    assert api.evaluate(run) == pytest.approx(metrics)
+    assert api.predict(run, numbers, tmp_path / "predicted.csv") == 60
+    assert api.resume(run).summary["status"] == "done"
+    assert jax.numpy.zeros(()).dtype == "float64"  # the caller's own is left alone
