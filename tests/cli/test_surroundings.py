@@ -1,7 +1,6 @@
-"""What a run's surroundings do to it: the process environment, signals, a home that is not there."""
+"""What the surroundings of a run do to it: the process environment, signals, streams."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import jax
 import pytest
 
 from distvi import api
-from tests.small_run import MODEL, Distvi
+from tests.small_run import MODEL
 
 SETTINGS = {"batch_size": 16, "updates": 7, "seed": 3, "target": "y", "model": MODEL}
 

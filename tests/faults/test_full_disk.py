@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,6 +22,7 @@ from distvi.errors import RunFailed
 from distvi.progress import Lines, Live, Silent
 from distvi.protocol import Rules, StopRequested, initial_state
 from distvi.runs.recording import journal_file, trace_file
+from distvi.system.files import replace_bytes
 from tests.small_run import MODEL, UPDATES, write_table
 
 TASK: dict[str, Any] = {
@@ -244,3 +246,33 @@ def test_warnings_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "distvi: warning: cannot [write]" in text.getvalue()
     with pytest.warns(RuntimeWarning, match="cannot write"):
         Silent().warned("cannot write")
+
+
+def test_a_file_system_that_cannot_sync_folders_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fsync = os.fsync
+
+    def of_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    monkeypatch.setattr("distvi.system.files.os.fsync", of_files)
+    with pytest.warns(RuntimeWarning, match="cannot sync folders"):
+        replace_bytes(tmp_path / "file", b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole"
+    assert {path.name for path in tmp_path.iterdir()} == {"file"}
+
+
+def test_a_picture_that_cannot_be_drawn_costs_a_warning(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Path
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise ValueError("no such\nfont")
+
+    monkeypatch.setattr("distvi.report.figures.run_figure", fail)
+    run = api.train(table, out=tmp_path / "run", progress=(told := Events({})), **SETTINGS)
+    assert told.warnings == ["no figure.png: ValueError: no such font"]
+    assert run.summary["status"] == "done"
+    assert names(undisturbed) - names(run.path) == {Path("figure.png")}

@@ -101,3 +101,17 @@ def test_a_picture_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="no space"):
         run_figure(path, title="", training=training, tests=tests, predictions=reliability(9))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a_$_b_$", "$\\nonsense$", "日本", "w" * 300])
+def test_any_name_can_stand_in_a_picture(tmp_path: Path, name: str):
+    predictions = intervals(40)._replace(target=name)
+    path = tmp_path / "run.png"
+    run_figure(
+        path,
+        title=name,
+        training=training_table(5),
+        tests=evaluation_table(5, "rmse"),
+        predictions=predictions,
+    )
+    assert path.exists()

@@ -7,6 +7,7 @@ Exit status: 0 done, 1 the run failed, 2 the user's input was wrong, 128 + N sto
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
@@ -35,6 +36,7 @@ app.command("distvi.cli.data:app", name="data")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status."""
+    warnings.showwarning = warn
     os.environ.update(FLOAT32)  # before JAX is imported
     keep_compiled()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
@@ -54,6 +56,11 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # silent at exit, too
         return 128 + signal.SIGPIPE
     return 0
+
+
+def warn(message: Warning | str, *where: object) -> None:
+    """Say what went wrong while a command goes on, in one line."""
+    print(f"distvi: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def complain(message: str, status: int) -> int:

@@ -1,5 +1,6 @@
 """One picture of a run: its learning curves and how far its probabilities can be trusted."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.7,
     "xtick.color": GREY,
     "ytick.color": GREY,
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "xtick.labelcolor": "black",
     "ytick.labelcolor": "black",
 }
@@ -51,6 +53,9 @@ PERCENT = PercentFormatter(1, symbol=" %")
 
 MAX_INTERVALS = 250
 """Predictions drawn with their intervals; more would hide one another."""
+
+LONGEST_NAME = 40
+"""In characters; of a longer one the beginning is shown."""
 
 LOG_SCALE_FROM = 3.0
 """A curve whose values span more than this factor is drawn on a logarithmic scale."""
@@ -85,12 +90,13 @@ def run_figure(
         KeyError: a column is missing.
         OSError: the file cannot be written.
     """
-    with mpl.rc_context():
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the font lacks: a box stands for each
         mpl.rcdefaults()  # the picture does not depend on anyone's matplotlibrc
         mpl.rcParams.update(STYLE)
         figure = Figure(figsize=(12, 4.8), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
-        figure.suptitle(title, x=0.006, ha="left", weight="bold", size=12.5)
+        figure.suptitle(_shortened(title), x=0.006, ha="left", weight="bold", size=12.5)
         if predictions is None:
             _draw_training(figure.subplots(), training)
         else:
@@ -119,7 +125,7 @@ def _draw_test_panels(
 
 
 def _draw_training(axes: Axes, training: Table) -> None:
-    axes.set_title("train: $-$ELBO per example")
+    axes.set_title(f"train: {MINUS}ELBO per example")
     _draw_curve(axes, training, "neg_elbo", GREEN, "{:.3f} nats", marker="")
     _label_updates(axes)
     _add_time_axis(axes, training)
@@ -284,9 +290,15 @@ def _draw_intervals(axes: Axes, strip: Axes, table: Intervals, tests: Table) -> 
     axes.legend(
         loc="upper left", frameon=False, handletextpad=0.1, borderaxespad=0.2, markerscale=1.5
     )
-    axes.set_xlabel(f"true {table.target}")
-    axes.set_ylabel(f"predicted {table.target}")
+    axes.set_xlabel(f"true {_shortened(table.target)}")
+    axes.set_ylabel(f"predicted {_shortened(table.target)}")
     _draw_coverage(strip, tests)
+
+
+def _shortened(name: str) -> str:
+    return (
+        name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
+    )
 
 
 def _draw_coverage(axes: Axes, tests: Table) -> None:

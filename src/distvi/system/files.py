@@ -1,12 +1,16 @@
 """Files that are either whole or not there."""
 
+import errno
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from distvi.errors import InputError
+
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EISDIR, errno.EACCES, errno.EPERM)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -30,12 +34,37 @@ def replace_bytes(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Wait until the names in a folder are on the disk; warn where a file system cannot do that.
+
+    CIFS and many in user space cannot: a power cut, and nothing else, may undo a name there.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        _warn_unsynced(error)
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        _warn_unsynced(error)
     finally:
         os.close(descriptor)
+
+
+def _warn_unsynced(error: OSError) -> None:
+    """Whatever else is wrong is raised.
+
+    Raises:
+        OSError: the file system could, but the disk is full or broken.
+    """
+    if error.errno not in _CANNOT_SYNC:
+        raise error
+    warnings.warn(  # once, for its text is the same for all folders
+        f"this file system cannot sync folders ({error.strerror}): after a power cut the newest "
+        "checkpoint may be missing, and the one before it is used",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -214,7 +214,7 @@ class Trainer:
             raise RunFailed(f"{reason}; {self._kept()}; {again}")
         if self.interruption.signum is not None and status == "interrupted":
             raise Interrupted(self.run, self.interruption.signum)
-        self._attempt(self._draw)
+        self._attempt(self._illustrate)
         self._attempt(
             lambda: self.run.write_summary(self._summary(status))
         )  # with the time of that
@@ -388,6 +388,16 @@ class Trainer:
             test=metrics_of_test(tested),
             test_samples=tested.get(TEST_SAMPLES),
         )
+
+    def _illustrate(self) -> None:
+        """Draw the figure, or warn: whatever goes wrong in it, the run is done."""
+        try:
+            self._draw()
+        except OSError:
+            raise  # told as of any file
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self.progress.warned(f"no {self.run.figure.name}: {reason}")
 
     def _draw(self) -> None:
         from distvi.report.figures import run_figure  # matplotlib is slow to import

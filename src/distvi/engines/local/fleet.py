@@ -106,8 +106,6 @@ class LocalFleet(Fleet):
         self._doorbells: list[Doorbell] = []
 
     def __enter__(self) -> "LocalFleet":
-        if self._topology.cache is not None:
-            self._topology.cache.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             for slots in self._numbers:
                 if isinstance(slots, SharedSlots):

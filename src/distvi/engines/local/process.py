@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from distvi.engines.local.assignment import Assignment
 
@@ -40,12 +41,14 @@ def _run(connection: Connection, assignment: Assignment) -> None:
     import jax
 
     from distvi.engines.local.roles import serve, work
+    from distvi.system.compilation_cache import mend_torn
     from distvi.system.malloc import keep_freed_memory
 
     keep_freed_memory()
     # Each result is waited for at once: a thread of its own would only be one more to wake.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if assignment.cache:
+        mend_torn(Path(assignment.cache))
         jax.config.update("jax_compilation_cache_dir", assignment.cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

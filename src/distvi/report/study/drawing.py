@@ -50,7 +50,6 @@ RC: dict[Any, Any] = {
     "axes.linewidth": 0.8,
     "axes.facecolor": "none",
     "text.color": INK,
-    "text.parse_math": False,  # a dollar in a name is a dollar
     "grid.color": GRID,
     "xtick.color": QUIET,
     "ytick.color": QUIET,
