@@ -16,6 +16,7 @@ from distvi import __version__
 from distvi.errors import DistviError
 from distvi.system.compilation_cache import keep_compiled
 from distvi.system.precision import FLOAT32
+from distvi.system.streams import open_standard_streams
 
 app = App(
     name="distvi",
@@ -36,6 +37,7 @@ app.command("distvi.cli.data:app", name="data")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status."""
+    open_standard_streams()
     warnings.showwarning = warn
     os.environ.update(FLOAT32)  # before JAX is imported
     keep_compiled()

@@ -92,7 +92,7 @@ def run_study(
     Raises:
         InputError: the ledger is of another version, or none.
         RunFailed: a process ended though there was work for it.
-        StudyInterrupted: SIGINT or SIGTERM came.
+        StudyInterrupted: a signal of `distvi.system.signals.ENDING` came.
     """
     with Ledger(study.folder, create=True) as ledger, Interruption() as interruption:
         ledger.put_fact("spec", study.file.text)

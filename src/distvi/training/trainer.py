@@ -89,7 +89,7 @@ def train(
         InputError: the input is wrong; nothing has been written.
         RunFailed: the ELBO was not finite, or the last files could not be written; the last good
             checkpoint is kept.
-        Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+        Interrupted: a signal of `distvi.system.signals.ENDING` came; a checkpoint was written.
         SystemExit: another host leads the run, which is over.
     """
     wall = WallTime()

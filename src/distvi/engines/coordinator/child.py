@@ -11,10 +11,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from distvi.system.signals import ENDING
+
 # It asks the kernel to end it with the main process, even while it is stopped, before the imports
 # that take their time; and looks whether that has ended already. 1 is PR_SET_PDEATHSIG.
 _PROGRAM = """
 import ctypes, os, signal, sys
+for ending in sys.argv[4].split(","):  # a whole group may hear of it, but
+    signal.signal(int(ending), signal.SIG_IGN)  # the main process decides when to end
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 if os.getppid() != int(sys.argv[2]):
@@ -22,6 +26,8 @@ if os.getppid() != int(sys.argv[2]):
 from importlib import import_module
 import_module(sys.argv[3]).main()
 """
+
+_ENDING = ",".join(str(int(number)) for number in ENDING)
 
 
 class Child(NamedTuple):
@@ -63,7 +69,7 @@ def start_child(
                 # -P: the working folder's modules are none of ours, unless our path says so
                 [
                     *(sys.executable, "-P", "-c", _PROGRAM),
-                    *(str(theirs.fileno()), str(os.getpid()), module),
+                    *(str(theirs.fileno()), str(os.getpid()), module, _ENDING),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=output or elsewhere,

@@ -4,6 +4,7 @@ The memory has no name, only descriptors that processes inherit: when the last p
 one has ended, however it ended, the kernel takes the memory back. Nothing can be left behind.
 """
 
+import errno
 import mmap
 import os
 import tempfile
@@ -13,7 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distvi.errors import InputError
 from distvi.system.memmap import place_in_file
+
+_LIMITS = {
+    errno.ENOMEM: "ulimit -v",
+    errno.EFBIG: "ulimit -f",
+    errno.EMFILE: "ulimit -n",
+    errno.ENFILE: "fs.file-max",
+}
+"""What to look at, by the system's error."""
 
 
 class SharedArray(NamedTuple):
@@ -56,7 +66,8 @@ def shared(array: np.ndarray) -> Iterator[SharedArray]:
     descriptor = new_memory(max(array.nbytes, 1))
     try:
         if array.size:
-            memory = mmap.mmap(descriptor, array.nbytes)
+            with granted(array.nbytes):
+                memory = mmap.mmap(descriptor, array.nbytes)
             np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)[...] = array
         yield SharedArray(dtype, array.shape, "", descriptor, 0)
     finally:
@@ -64,11 +75,37 @@ def shared(array: np.ndarray) -> Iterator[SharedArray]:
 
 
 def new_memory(size_bytes: int) -> int:
-    """A descriptor of new shared memory, all zero."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("distvi", os.MFD_CLOEXEC)
-    else:
-        with tempfile.TemporaryFile() as file:  # it has no name either
-            descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, size_bytes)
+    """A descriptor of new shared memory, all zero.
+
+    Raises:
+        InputError: see `granted`.
+    """
+    with granted(size_bytes):
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("distvi", os.MFD_CLOEXEC)
+        else:
+            with tempfile.TemporaryFile() as file:  # it has no name either
+                descriptor = os.dup(file.fileno())
+        try:
+            os.ftruncate(descriptor, size_bytes)
+        except OSError:
+            os.close(descriptor)
+            raise
     return descriptor
+
+
+@contextmanager
+def granted(size_bytes: int) -> Iterator[None]:
+    """Say what the system has refused, and what to do.
+
+    Raises:
+        InputError: a limit of the shell or of the job is too low, or the machine's memory.
+    """
+    try:
+        yield
+    except OSError as error:
+        limits = _LIMITS.get(error.errno or 0, "ulimit -a")
+        raise InputError(
+            f"cannot share {size_bytes / 1e9:.3g} GB of addresses between processes: "
+            f"{error.strerror}; raise the limit ({limits}), or use --engine mesh, which shares none"
+        ) from error

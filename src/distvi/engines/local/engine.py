@@ -12,6 +12,7 @@ from distvi.engines.local.memory import shared_numbers
 from distvi.engines.local.settings import LocalSettings
 from distvi.protocol import Rules
 from distvi.system.compilation_cache import compilation_cache
+from distvi.system.streams import occupy_standard_descriptors
 
 
 def build(
@@ -56,6 +57,7 @@ def local_engine(
     recipe = recipe_of(problem, "local")
     servers, placement = topology.servers, topology.placement
     slots = slots_of(problem, algorithm.worker, algorithm.server, placement, servers)
+    occupy_standard_descriptors()
     numbers, clock = shared_numbers(slots), Clock()
     fleet = LocalFleet(topology, recipe, problem.examples, numbers, clock)
     deployment = Deployment(fleet, numbers, slots, topology.workers)

@@ -27,6 +27,7 @@ from distvi.engines.local.assignment import Assignment
 from distvi.engines.local.connection import receive, send
 from distvi.engines.local.doorbell import Doorbell, new_doorbell
 from distvi.engines.local.memory import SharedSlots, descriptors_of
+from distvi.errors import InputError, RunFailed
 
 _GRACE_PERIOD_S = 2.0
 """For a process to end by itself, before it is killed."""
@@ -106,6 +107,13 @@ class LocalFleet(Fleet):
         self._doorbells: list[Doorbell] = []
 
     def __enter__(self) -> "LocalFleet":
+        try:
+            self._open = self._opened()
+        except (OSError, InputError) as error:  # a limit, met after the run's folder was made
+            raise RunFailed(f"cannot start the processes of the run: {error}") from error
+        return self
+
+    def _opened(self) -> ExitStack:
         with ExitStack() as stack:
             for slots in self._numbers:
                 if isinstance(slots, SharedSlots):
@@ -118,8 +126,7 @@ class LocalFleet(Fleet):
                 self._doorbells.append(new_doorbell())
                 stack.callback(self._doorbells[-1].close)
             stack.callback(self._end)
-            self._open = stack.pop_all()
-        return self
+            return stack.pop_all()
 
     def __exit__(self, *exception: object) -> None:
         if any(isinstance(value, KeyboardInterrupt) for value in exception):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distvi.engines.coordinator.shared import new_memory
+from distvi.engines.coordinator.shared import granted, new_memory
 from distvi.engines.coordinator.slots import CAPACITY, Numbers, SlotMap
 
 
@@ -29,7 +29,8 @@ class SharedSlots:
             descriptor = new_memory(CAPACITY * self._stride)
             self._close = weakref.finalize(self, os.close, descriptor)
         self.descriptor = descriptor
-        self._memory = mmap.mmap(descriptor, CAPACITY * self._stride)
+        with granted(CAPACITY * self._stride):
+            self._memory = mmap.mmap(descriptor, CAPACITY * self._stride)
 
     def close(self) -> None:
         """Give the descriptor up: no more processes will be started. The content stays."""

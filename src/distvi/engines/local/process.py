@@ -6,7 +6,6 @@ It is told all else by the first message on that descriptor, and it ends when th
 import contextlib
 import json
 import os
-import signal
 import sys
 import traceback
 from multiprocessing.connection import Connection
@@ -17,8 +16,6 @@ from distvi.engines.local.assignment import Assignment
 
 def main() -> None:
     """Run the process."""
-    for ending in (signal.SIGINT, signal.SIGTERM):  # a whole group may hear of it, but
-        signal.signal(ending, signal.SIG_IGN)  # the main process decides when to end
     connection = Connection(int(sys.argv[1]))
     try:
         assignment = Assignment(*json.loads(connection.recv_bytes()))
