@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from distvi import api
-from tests.small_run import MODEL
+from tests.small_run import MODEL, TINY, Distvi
 
 SETTINGS = {"batch_size": 16, "updates": 7, "seed": 3, "target": "y", "model": MODEL}
 
@@ -36,3 +36,32 @@ def test_a_run_is_the_same_where_jax_was_told_float64(
     assert api.predict(run, numbers, tmp_path / "predicted.csv") == 60
     assert api.resume(run).summary["status"] == "done"
     assert jax.numpy.zeros(()).dtype == "float64"  # the caller's own is left alone
+
+
+@pytest.mark.parametrize(("column", "name"), [(0, "a"), (2, "y")])
+def test_numbers_that_processors_take_for_zero_are_refused(
+    distvi: Distvi, numbers: Path, column: int, name: str
+) -> None:
+    header, *lines = numbers.read_text().splitlines()
+    rows = [line.split(",") for line in lines]
+    for row in rows:
+        row[column] = f"{float(row[column]) * 1e-43!r}"
+    Path("tiny.csv").write_text("\n".join([header, *map(",".join, rows)]) + "\n")
+    answer = distvi("train", "tiny.csv", "--target", "y", *TINY)
+    assert answer.status == 2
+    assert f"tiny.csv: column '{name}' varies by only" in answer.err
+    assert "taken for zero; multiply it by a constant first, such as 1e40" in answer.err
+    assert [path.name for path in Path().iterdir()] == ["tiny.csv"]
+
+
+def test_devices_that_are_not_there_are_one_line(
+    distvi: Distvi, numbers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("Unable to initialize backend 'nonsense'")
+
+    monkeypatch.setattr(jax, "devices", fail)
+    monkeypatch.setenv("JAX_PLATFORMS", "nonsense")
+    answer = distvi("train", numbers, "--target", "y", *TINY)
+    assert (answer.status, answer.err.count("\n")) == (2, 1)
+    assert "JAX_PLATFORMS is 'nonsense'; leave it out" in answer.err

@@ -1,5 +1,8 @@
 """Optimizers by name, schedules, and parameters that are held at first."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +28,9 @@ def run(optimizer: optax.GradientTransformation, updates: int) -> list[dict[str,
     return course  # pyright: ignore[reportReturnType]
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lamb", "muon", "prodigy", "lion"])
+@pytest.mark.parametrize(
+    "name", ["adam", "adamw", "nadam", "nadamw", "sgd", "noisy_sgd", "lamb", "muon", "lion"]
+)
 def test_by_name(name: str) -> None:
     course = run(optimizers.build(name, 0.1), 2)
     assert all(jnp.isfinite(p).all() for p in course[-1].values())
@@ -38,6 +43,24 @@ def test_is_the_optimizer_of_optax() -> None:
 
 
 @pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optimizers.build("noisy_sgd", 0.1, seed=4),
+        lambda: optimizers.made(optax.noisy_sgd, 0.1, {"key": 4}),
+    ],
+)
+def test_noise_needs_no_typed_key_in_the_state(make: Callable[[], Any]) -> None:
+    optimizer = make()
+    leaves = jax.tree.leaves(optimizer.init(PARAMS))
+    assert {leaf.dtype.name for leaf in leaves} == {"int32", "uint32"}
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        run(optimizer, 3)[-1],
+        run(optax.noisy_sgd(0.1, key=4), 3)[-1],
+    )
+
+
+@pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("adm", {}, "unknown optimizer 'adm' .did you mean 'adam'"),
@@ -45,6 +68,7 @@ def test_is_the_optimizer_of_optax() -> None:
         ("adam", {"b3": 1}, "no option 'b3'"),
         ("adam", {"b1": "big"}, "cannot be used with"),
         ("lbfgs", {}, "a line search or a step size, which no engine gives"),
+        ("polyak_sgd", {}, "'polyak_sgd' needs values of the loss besides gradients"),
     ],
 )
 def test_refused(name: str, options: dict, message: str) -> None:

@@ -16,6 +16,8 @@ import optax
 import pytest
 
 import distvi
+from distvi.aggregation.registry import SCHEMES, register
+from distvi.algorithms.registry import RULES, register_rule
 from distvi.dashboard import Dashboard
 from distvi.errors import InputError
 from distvi.models import DeepGPSettings, build_model
@@ -260,6 +262,30 @@ def test_a_given_test_part_is_used() -> None:
     assert distvi.evaluate(run, (x[:7], y[:7])) == pytest.approx(run.summary["test"])
     with pytest.raises(InputError, match="target is given, which data in memory"):
         train(data=(x, y), target="y", **ENGINES["mesh"])
+
+
+def test_what_this_process_alone_has_registered_trains_in_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("distvi.algorithms.registry.RULES", dict(RULES))
+    monkeypatch.setattr("distvi.aggregation.registry._KNOWN", known := dict(SCHEMES))
+    for module in ("aggregation.registry", "config.run", "training.prepare"):
+        monkeypatch.setattr(f"distvi.{module}.SCHEMES", known)
+    register("mine", own_parts.lockstep)
+    register_rule("shrunk", own_parts.ShrinkSettings)
+    named = {"scheme": "mine", "rules": ["shrunk"], "model": Line(2), "data": own_parts.arrays()}
+    run = train(**named, **RATE, **ENGINES["local"])
+    assert run.summary["status"] == "done"
+    assert (run.config.algorithm.scheme, run.config.algorithm.rules) == ("mine", ("shrunk",))
+
+    class Hidden(own_parts.ShrinkSettings):
+        pass
+
+    monkeypatch.setitem(vars(own_parts), "Hidden", Hidden)
+    Hidden.__module__, Hidden.__name__ = own_parts.__name__, "Hidden"
+    register_rule("hidden", Hidden)
+    with pytest.raises(InputError, match=r"rule 'hidden' is .*Hidden, made inside a function"):
+        train(**named | {"rules": ["hidden"]}, **RATE, **ENGINES["local"])
 
 
 SCRIPT = """

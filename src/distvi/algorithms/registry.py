@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ValidationError
 
 from distvi.errors import InputError, nearest
-from distvi.system.names import find, is_name
+from distvi.system.names import find, is_name, name_of
 from distvi.system.settings import Settings, complaint
 
 if TYPE_CHECKING:
@@ -92,6 +92,22 @@ def rule_named(name: str) -> Rule:
     if name not in RULES:
         raise InputError(f"rule {name!r} is unknown{nearest(name, RULES)}")
     return RULES[name]
+
+
+def name_elsewhere(name: str) -> str:
+    """By which other processes find a rule: they know of none that was registered in this one.
+
+    Args:
+        name: See `rule_named`.
+
+    Raises:
+        InputError: there is none.
+        CannotTravel: its settings cannot be imported there.
+    """
+    rule = rule_named(name)
+    if is_name(name) or rule.module.startswith(f"{_HERE}."):
+        return name
+    return name_of(rule.settings_class, f"rule {name!r}")
 
 
 def settings_of(

@@ -1,19 +1,29 @@
 """Optimizers of optax by name, and learning-rate schedules."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
 from distvi.errors import InputError, nearest
 from distvi.system.names import find, is_name
 
+_FUNCTIONS = (FunctionType, functools.partial)
+_SEEDS = ("key", "seed")
+_RATES = ("learning_rate", "max_learning_rate")
+
 
 def names() -> list[str]:
-    """The optimizers of optax (and of ``optax.contrib``) that take a learning rate first."""
+    """The optimizers of optax (and of ``optax.contrib``) that take a learning rate first.
+
+    Some of them need more than gradients, and `build` refuses them.
+    """
     return sorted({*_factories(optax), *_factories(optax.contrib)})
 
 
@@ -21,6 +31,7 @@ def build(
     name: str,
     learning_rate: optax.ScalarOrSchedule,
     options: Mapping[str, Any] | None = None,
+    seed: int = 0,
 ) -> optax.GradientTransformation:
     """An optimizer of optax by its name, such as ``adam``.
 
@@ -29,6 +40,7 @@ def build(
             or ``module:function``, called with the learning rate first.
         learning_rate: A number or a schedule.
         options: Further arguments of that function.
+        seed: Of one that draws noise, unless its options say another.
 
     Raises:
         InputError: no such optimizer, no such argument, or one that needs more than gradients
@@ -40,15 +52,16 @@ def build(
     if factory is None:
         raise InputError(f"unknown optimizer '{name}'{nearest(name, names())}")
     options = dict(options or {})
-    known = [
-        option for option in inspect.signature(factory).parameters if option != "learning_rate"
-    ]
+    rate, *known = inspect.signature(factory).parameters
     for option in options:
         if option not in known:
             raise InputError(f"optimizer '{name}' has no option '{option}'{nearest(option, known)}")
+    source = next((name for name in _SEEDS if name in known), None)
+    if source and options.keys().isdisjoint(_SEEDS):
+        options[source] = seed
     try:
-        optimizer = factory(learning_rate=learning_rate, **options)
-        _try_out(optimizer)
+        optimizer = factory(**{rate: learning_rate}, **options)
+        has_keys = any(map(_is_key, jax.tree.leaves(_try_out(optimizer))))
     except (TypeError, ValueError, AttributeError) as error:
         if "required keyword-only argument" in str(error):  # of its update: value, value_fn
             raise InputError(
@@ -57,7 +70,7 @@ def build(
             ) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"optimizer '{name}' cannot be used with {options}: {reason}") from error
-    return optimizer
+    return without_keys(optimizer) if has_keys else optimizer
 
 
 def made(
@@ -76,14 +89,48 @@ def made(
         InputError: what it makes is no transformation of optax.
     """
     if isinstance(factory, optax.GradientTransformation):
-        return factory
+        return without_keys(factory)
     optimizer = factory(learning_rate, **(options or {}))
     if not isinstance(optimizer, optax.GradientTransformation):
         raise InputError(
             f"{getattr(factory, '__qualname__', factory)}(learning_rate) gave "
             f"{type(optimizer).__name__}; it should give a transformation of optax"
         )
-    return optimizer
+    return without_keys(optimizer)
+
+
+def without_keys(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same optimizer, whose state has numbers where it had typed keys of JAX.
+
+    Noise has a key (``noisy_sgd``), and the memory that processes share holds numbers alone.
+    """
+
+    def init(params: PyTree) -> PyTree:
+        return jax.tree.map(_as_numbers, optimizer.init(params))
+
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree | None = None, **extra: Any
+    ) -> tuple[PyTree, PyTree]:
+        like = jax.eval_shape(optimizer.init, updates)
+        state = jax.tree.map(_as_typed, like, state)
+        updates, state = optax.with_extra_args_support(optimizer).update(
+            updates, state, params, **extra
+        )
+        return updates, jax.tree.map(_as_numbers, state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+
+
+def _as_numbers(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _as_typed(like: Any, leaf: Any) -> Any:
+    return jax.random.wrap_key_data(leaf) if _is_key(like) else leaf
 
 
 def try_out(optimizer: optax.GradientTransformation, shapes: PyTree) -> None:
@@ -159,18 +206,24 @@ def _factories(module: Any) -> dict[str, Callable[..., optax.GradientTransformat
     found = {}
     for name in dir(module):
         function = getattr(module, name) if not name.startswith("_") else None
-        if not inspect.isfunction(function) or name.startswith("scale_by"):
+        if not isinstance(function, _FUNCTIONS) or name.startswith("scale_by"):
             continue
-        if next(iter(inspect.signature(function).parameters), "") == "learning_rate":
+        if next(iter(inspect.signature(function).parameters), "") in _RATES:
             found[name] = function
     return found
 
 
-def _try_out(optimizer: optax.GradientTransformation) -> None:
-    """Make one update of a small matrix abstractly: wrong options fail here, not in the run."""
+def _try_out(optimizer: optax.GradientTransformation) -> PyTree:
+    """Make one update of a small matrix abstractly: wrong options fail here, not in the run.
+
+    Returns:
+        Shapes of the optimizer's state.
+    """
 
     def one_update(params: PyTree) -> PyTree:
         return optimizer.update(params, optimizer.init(params), params)
 
     shapes = {"matrix": (2, 2), "vector": (2,)}
-    jax.eval_shape(one_update, {n: jax.ShapeDtypeStruct(s, "float32") for n, s in shapes.items()})
+    params = {n: jax.ShapeDtypeStruct(s, "float32") for n, s in shapes.items()}
+    _, state = jax.eval_shape(one_update, params)
+    return state

@@ -16,7 +16,7 @@ from distvi.algorithms.base import Algorithm
 from distvi.algorithms.draft import Draft
 from distvi.algorithms.freeze import freeze, freezes
 from distvi.algorithms.gradient import gradient, optimize
-from distvi.algorithms.registry import draft_of, settings_of
+from distvi.algorithms.registry import draft_of, name_elsewhere, settings_of
 from distvi.config.run import RunConfig
 from distvi.data import Dataset, Examples, Schema, Standardization, batch_indices, share_indices
 from distvi.data.dataset import MOST_TURNED_BYTES
@@ -40,7 +40,7 @@ from distvi.runs.parts import (
     model_of,
     run_key,
 )
-from distvi.system.names import OWN, is_name
+from distvi.system.names import OWN, CannotTravel, is_name
 from distvi.system.programs import OWN_PROGRAMS, Programs, SharedPrograms, Varying
 from distvi.system.settings import Settings
 from distvi.training import optimizers
@@ -157,7 +157,7 @@ class Plan:
         if not self._has_own_optimizer:
             options = optimizers.scheduled(options, self._shape(steps))
         if training.optimizer != OWN:
-            found = optimizers.build(training.optimizer, rates, options)
+            found = optimizers.build(training.optimizer, rates, options, training.seed)
         elif self.own.optimizer is not None:
             found = optimizers.made(self.own.optimizer, rates, options)
         else:
@@ -229,6 +229,7 @@ class Plan:
     def problem(self) -> Problem:
         """What the engine optimizes."""
         training, n_data = self.config.training, len(self.dataset.train)
+        recipe, stuck = self._recipe_or_why_not()
         block = training.shuffle_block
         assert block is not None
 
@@ -247,16 +248,33 @@ class Plan:
             updates=self.updates,
             seed=training.seed,
             shares=shares,
-            recipe=None if self.own.stuck else self.recipe,
-            no_recipe=self.own.stuck,
+            recipe=recipe,
+            no_recipe=stuck,
             programs=self.programs,
         )
 
+    def _recipe_or_why_not(self) -> tuple[Recipe | None, str]:
+        if self.own.stuck:
+            return None, self.own.stuck
+        try:
+            return self.recipe, ""
+        except CannotTravel as error:
+            return None, str(error)
+
     @property
     def recipe(self) -> Recipe:
-        """How another process builds the problem, given the training examples."""
+        """How another process builds the problem, given the training examples.
+
+        Raises:
+            CannotTravel: it could not find a part of it.
+        """
+        # Only the main process has a use for the scheme, and knows those that it registered.
+        elsewhere = {"scheme": OWN, "scheme_options": {}}
+        rules = tuple(map(name_elsewhere, self.config.algorithm.rules))
+        algorithm = self.config.algorithm.model_copy(update={**elsewhere, "rules": rules})
+        config = self.config.model_copy(update={"algorithm": algorithm})
         settings = {
-            "config": self.config.model_dump(mode="json"),
+            "config": config.model_dump(mode="json"),
             "schema": self.dataset.schema.to_json(),
             "standardization": self._conditioned[1].to_json(),
             "updates": self.updates,
@@ -365,7 +383,6 @@ def rebuild(settings: dict[str, Any], x: np.ndarray, y: np.ndarray) -> Built:
     config = RunConfig.model_validate(settings["config"])
     standardization = Standardization.from_json(settings["standardization"])
     model, rules = model_of(config, schema), rules_of(config)
-    # Only the main process has a use for the scheme, which may be an object that cannot travel.
     lengths = settings["updates"], settings["requests_per_update"]
     plan = Plan(config, dataset, standardization, model, sync(), rules, *lengths)
     return Built(plan.problem, plan.algorithm.worker, plan.algorithm.server)

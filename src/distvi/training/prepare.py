@@ -1,8 +1,11 @@
 """From a configuration to a plan: every input read and checked before anything runs."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import numpy as np
 import optax
 from jaxtyping import Array
 
@@ -59,6 +62,7 @@ def prepare(
         InputError: the data are bad, or a setting does not suit them.
     """
     # Before the data are read: the first computation of JAX settles how many devices there are.
+    _check_devices()
     engine = config.engine.written_out()
     algorithm = config.algorithm
     if algorithm.scheme != OWN:
@@ -80,6 +84,7 @@ def prepare(
             inputs = config.data.model_copy(update={"inputs": dataset.inputs_mode})
             config = config.model_copy(update={"data": inputs})
         standardization = Standardization.learn(dataset.train, dataset.task, config.data.inputs)
+        _check_units(standardization, dataset)
         suited = config.model.suited_to(standardization.inputs_rms(dataset.train))
         config = config.model_copy(update={"model": suited})
     requests = engine.requests_per_update(scheme)
@@ -116,6 +121,33 @@ def prepare(
     plan.check_rules()
     plan.check_own_parts()
     return plan
+
+
+def _check_devices() -> None:
+    """Let JAX find its devices.
+
+    Raises:
+        InputError: it finds none of the kind that it was told to use.
+    """
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        told = os.environ.get("JAX_PLATFORMS")
+        cure = f"JAX_PLATFORMS is {told!r}; leave it out" if told else "look at its installation"
+        raise InputError(f"JAX finds no device to compute on: {error}. {cure}") from error
+
+
+def _check_units(standardization: Standardization, dataset: Dataset) -> None:
+    """Refuse columns of numbers so small that processors take them for zero."""
+    scales = (standardization.x_scale, standardization.y_scale)
+    for names, scale in zip((dataset.inputs, dataset.targets), scales, strict=True):
+        for column in np.flatnonzero(scale < np.finfo(np.float32).tiny):
+            name = repr(names[column]) if column < len(names) else str(column + 1)
+            raise InputError(
+                f"{dataset.name}: column {name} varies by only {scale[column]:.3g}, and 32-bit "
+                f"numbers below {np.finfo(np.float32).tiny:.2g} are taken for zero; multiply it "
+                "by a constant first, such as 1e40"
+            )
 
 
 def _find_scheme(name: str) -> None:
