@@ -50,6 +50,19 @@ def test_tables_and_pictures(distvi: Distvi) -> None:
     assert "not empty" in again.err
 
 
+def test_a_scheme_that_suits_some_numbers_of_workers_is_left_out_for_the_others(
+    distvi: Distvi,
+) -> None:
+    Path("spec.toml").write_text(SPEC.replace("workers = [2, 3]", "workers = [1, 3]"))
+    answer = distvi("simulate", "spec.toml", "--json")
+    assert answer.status == 0
+    assert answer.err.startswith("distvi: warning: left out: backup with 1 workers: ")
+    content = json.loads(answer.out)
+    assert len(content["left_out"]) == 1
+    seen = {(run["scheme"], run["workers"]) for run in content["results"]}
+    assert seen == {("async", 1), ("async", 3), ("backup(n=2)", 3)}
+
+
 def test_numbers_that_follow_the_workers_make_one_curve_and_one_panel() -> None:
     table = {"name": "backup", "combine": "add"}
     spec = Spec(schemes=(*SCHEMES, table), workers=(1, 2, 20), parameters=10)
@@ -100,7 +113,7 @@ def test_a_folder_is_whole_or_not_there(distvi: Distvi, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("workers = [1]", "needs 2 workers and the run has 1"),
+        ("schemes = [{ name = 'backup', n = 9 }]", "needs 9 workers and the run has 2"),
         ("schemes = [{ name = 'ssp', bound = 1.5 }]", "bound is 1.5; it must be a whole number"),
         ("servers = 2000", "there are parameters for 1000"),
         ("tensors = [4]", "either parameters or tensors"),

@@ -65,3 +65,9 @@ def test_devices_that_are_not_there_are_one_line(
     answer = distvi("train", numbers, "--target", "y", *TINY)
     assert (answer.status, answer.err.count("\n")) == (2, 1)
     assert "JAX_PLATFORMS is 'nonsense'; leave it out" in answer.err
+
+
+def test_of_an_option_that_is_given_twice_the_last_counts(distvi: Distvi) -> None:
+    answer = distvi("train", "digit", "--workers", 0, "--json", "--json", "--workers", 2)
+    assert (answer.status, answer.err.count("\n")) == (2, 1)
+    assert "did you mean 'digits'" in answer.err

@@ -124,6 +124,28 @@ def test_a_run_goes_on_from_what_a_checkpoint_has(name: str) -> None:
     assert_identical(trained(engine(name, servers=2, seed=1, start=start)), whole)
 
 
+def test_counts_and_incidents_go_on_from_a_checkpoint() -> None:
+    odds: Mapping[Role, Odds] = {"worker": KILLED, "server": KILLED}
+    with engine("plain", asynchronous(), seed=4, odds=odds) as first:
+        first.advance(20)
+        state, counters, status = (
+            jax.tree.map(np.array, first.state),
+            first.counters,
+            first.status(),
+        )
+        incidents = first.statistics["incidents"]
+    assert incidents
+    start = Start(lambda: state.params, state.opt_state, state.memories, 20, counters)
+    with engine("plain", asynchronous(), start=start) as second:
+        for before, now in zip(status.workers, second.status().workers, strict=True):
+            assert (now.gradients, now.replaced) == (before.gradients, before.replaced)
+        for before, now in zip(status.servers, second.status().servers, strict=True):
+            assert (now.updates, now.replaced) == (before.updates, before.replaced)
+        assert second.statistics["incidents"] == incidents
+        second.advance(UPDATES)
+        assert sum(worker.gradients for worker in second.status().workers) >= UPDATES
+
+
 def test_a_memory_is_lost_with_its_worker() -> None:
     played = engine("top-k")
     with played:

@@ -25,7 +25,7 @@ from distvi.aggregation import (
     sync,
 )
 from distvi.engines.simulated.cluster import Cluster
-from distvi.engines.simulated.machines import Spells
+from distvi.engines.simulated.machines import Port, Spells
 from distvi.engines.simulated.settings import (
     CLUSTERS,
     ClusterSettings,
@@ -279,3 +279,14 @@ def test_clusters_by_name_and_file(tmp_path) -> None:
     (tmp_path / "bad.toml").write_text("[gradient\n")
     with pytest.raises(InputError, match="no valid TOML"):
         cluster_named(str(tmp_path / "bad.toml"))
+
+
+def test_a_port_that_will_carry_later_is_not_busy_before() -> None:
+    port = Port(math.inf)
+    port.carry(2.0, 100)
+    assert port.busy_until_s(1.0) == 0.0
+    port = Port(10.0)
+    port.carry(2.0, 100)
+    assert [port.busy_until_s(now_s) for now_s in (1.0, 2.0, 7.0, 12.0, 20.0)] == [0, 0, 5, 10, 10]
+    port.stop(7.0)
+    assert (port.busy_s, port.free_s) == (5.0, 7.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from distvi.progress import Live
+from distvi.progress import Lines, Live
 from tests.progress.fake_engines import METRICS, Bare, Scene
 
 
@@ -37,7 +37,7 @@ def test_every_process_has_a_line_above_the_bar() -> None:
     *lines, bar = drawn(Scene(workers=2, servers=2))
     assert bar.startswith("digits-0001 ━━━━━━━━")
     assert re.search(r"━━━━━━━  612/1000 \S+ left$", bar)
-    assert len(bar) == 80
+    assert len(bar) == 78
     assert lines == [
         "● worker 0  computing       1,204  gradients  staleness 0",
         "○ worker 1  waiting         1,201  gradients  staleness 1     replaced 1×",
@@ -90,3 +90,28 @@ def test_incidents_stand_above_what_is_live() -> None:
     assert "computing       1,204  gradients" in before + after
     assert "■ worker 0  ended           1,204  gradients" in after
     assert "SIGKILL" not in before + after
+
+
+@pytest.mark.parametrize("height", [6, 12, 30])
+def test_the_numbers_and_the_bar_are_seen_however_low_the_terminal(height: int) -> None:
+    console = Console(file=io.StringIO(), record=True, width=60, height=height, force_terminal=True)
+    view = Live(console)
+    view.attached(Scene(workers=7, servers=4))
+    view.started(Path("runs/digits-0001"), 0, 1000)
+    console.print(view.draw())
+    *lines, numbers, bar = [line.rstrip() for line in console.export_text().splitlines()]
+    assert len(lines) + 2 < height
+    assert numbers.startswith("ELBO ")
+    assert " 612/1000 " in bar
+    assert len(bar) <= 58  # what is typed, such as ^C, begins no line
+    if height == 6:
+        assert lines[1].startswith("  6 more")
+        assert lines[2].startswith("  4 in all  ")
+
+
+def test_nothing_was_left_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    Lines().finished(Path("run"), {"training_time_s": 1.0, "test": METRICS})
+    assert capsys.readouterr().err.splitlines() == [
+        "nothing was left to do: it was done in 1.0 s of training: error 2.81%, MNLL 0.0913",
+        "it is in run",
+    ]

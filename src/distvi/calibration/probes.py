@@ -7,7 +7,7 @@ measured.
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,13 +100,16 @@ def write(path: Path, calibration: Calibration) -> None:
         raise RunFailed(f"cannot write {path}: {error.strerror}") from error
 
 
-def calibrate(config: RunConfig) -> Calibration:
+def calibrate(
+    config: RunConfig, watched: Callable[[Sequence["Probe"]], Iterable["Probe"]] = iter
+) -> Calibration:
     """Measure this machine with a model and data.
 
     Args:
         config: Of a run with the local engine. Three batch sizes around its own are measured, with
             its numbers of workers and servers; and one worker alone, and another number of
             servers where the optimizer can have that. Its scheme and its length do not matter.
+        watched: Given all turns, once the processes are ready; gives them one after the other.
 
     Raises:
         InputError: see `distvi.training.prepare.prepare`; or another engine, or too few examples.
@@ -114,9 +117,8 @@ def calibrate(config: RunConfig) -> Calibration:
     """
     plan = prepare_probes(config)
     with probing(plan) as probes:
-        for _ in range(_ROUNDS):
-            for probe in probes:
-                probe.take_turn()
+        for probe in watched([*probes] * _ROUNDS):
+            probe.take_turn()
     return conclude(plan, probes)
 
 

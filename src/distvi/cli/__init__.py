@@ -22,7 +22,9 @@ app = App(
     name="distvi",
     version=__version__,
     suppress_keyboard_interrupt=False,  # which signal it was decides the exit status
-    default_parameter=Parameter(negative=()),
+    default_parameter=Parameter(
+        negative=(), allow_repeating=True
+    ),  # scripts and aliases: the last wins
     help="Distributed stochastic variational inference of Bayesian deep models.",
 )
 app.command("distvi.cli.train:train")

@@ -1,7 +1,8 @@
 """``distvi calibrate``."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -19,6 +20,9 @@ from distvi.cli.options import (
 )
 from distvi.cli.output import Json, print_json
 from distvi.config.resolve import resolve
+
+if TYPE_CHECKING:
+    from distvi.calibration import Probe
 
 _DATASET = "digits"
 
@@ -59,13 +63,19 @@ def calibrate(
     resolved = resolve(dataset, file=config, settings=settings, assignments=set_, spell=option)
 
     from rich.console import Console
+    from rich.progress import track
 
     from distvi.calibration import calibrate, check_new_file, write  # imports JAX
 
     check_new_file(out)
     errors = Console(stderr=True)
-    with errors.status("starting processes and measuring"):
-        calibration = calibrate(resolved)
+    with errors.status("starting processes") as starting:
+
+        def watched(turns: "Sequence[Probe]") -> "Iterator[Probe]":
+            starting.stop()
+            yield from track(turns, "measuring", console=errors, transient=True)
+
+        calibration = calibrate(resolved, watched)
     write(out, calibration)
     if json:
         print_json(calibration.as_json())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from distvi.cli.output import Json, print_json
 from distvi.errors import RunFailed
+from distvi.progress.words import warning
 
 if TYPE_CHECKING:
     from distvi.studies.simulation import Result, Simulation
@@ -43,6 +44,8 @@ def simulate(
     out = out or Path("simulations") / spec.stem
     check_new(out)
     errors = Console(stderr=True)
+    for reason in simulation.left_out:
+        errors.print(warning(f"left out: {reason}"), markup=False, highlight=False, soft_wrap=True)
     with _whole_folder(out) as folder:
         results, content = _write(folder, simulation, trace, errors)
     if json:
@@ -99,6 +102,7 @@ def _write(
     content = {
         "spec": simulation.spec.model_dump(),
         "cluster": simulation.cluster.model_dump(),
+        "left_out": list(simulation.left_out),
         "results": [result.as_json() for result in results],
     }
     write_json(folder / "simulation.json", content)

@@ -14,8 +14,11 @@ _PLAIN_LINES = 10  # at least so many where tests are rare
 class Lines(Silent):
     """One plain line per test, for log files and pipes."""
 
+    _has_started = False
+
     def started(self, run: Path, update: int, updates: int) -> None:
         """Say where the run is."""
+        self._has_started = True
         self._updates = updates
         self._neg_elbo, self._time_s, self._printed = 0.0, 0.0, update
         _say(f"training {run}: updates {update} to {updates}")
@@ -38,8 +41,9 @@ class Lines(Silent):
         """Say the result."""
         clock = "virtual time" if summary.get("clock") == "virtual" else "training"
         result = brief(summary["test"]) if summary["test"] else "without tests"
-        _say(f"done in {summary['training_time_s']:.1f} s of {clock}: {result}")
-        _say(f"written to {run}")
+        done = "done" if self._has_started else "nothing was left to do: it was done"
+        _say(f"{done} in {summary['training_time_s']:.1f} s of {clock}: {result}")
+        _say(f"written to {run}" if self._has_started else f"it is in {run}")
 
     def _line(self, update: int, test: str) -> None:
         self._printed = update

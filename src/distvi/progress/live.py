@@ -7,7 +7,8 @@ from typing import Any
 from rich import progress
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as Display
-from rich.table import Table
+from rich.padding import Padding
+from rich.table import Column, Table
 from rich.text import Text
 
 from distvi.engines.base import Engine
@@ -16,6 +17,11 @@ from distvi.progress.processes import process_table
 from distvi.progress.words import brief, number, warning
 
 _REFRESHES_PER_S = 4
+_OTHER_LINES = 3
+"""Of a terminal, than those of processes: the numbers, the bar, and where the cursor will be."""
+
+_ECHO_WIDTH = 2
+"""Columns for ^C, which would else begin a line that the next refresh does not know of."""
 
 
 class Live(Silent):
@@ -28,8 +34,8 @@ class Live(Silent):
         self._bar = progress.Progress(
             progress.TextColumn("[bold]{task.description}"),
             progress.BarColumn(bar_width=None, complete_style="cyan", finished_style="green"),
-            progress.MofNCompleteColumn(),
-            progress.TimeRemainingColumn(compact=True),
+            progress.MofNCompleteColumn(table_column=Column(no_wrap=True)),  # the bar gives way
+            progress.TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
             progress.TextColumn("left"),
             progress.TextColumn("ELBO {task.fields[elbo]}"),
             progress.TextColumn("[green]{task.fields[test]}"),
@@ -52,16 +58,17 @@ class Live(Silent):
 
     def draw(self) -> RenderableType:
         """What is seen at this moment; asked from a thread while the engine is busy."""
-        engine = self._engine
+        engine, bar = self._engine, Padding(self._bar, (0, _ECHO_WIDTH, 0, 0))
         if not isinstance(engine, Watchable):
-            return self._bar
+            return bar
         if self._bar.tasks:
             self._bar.update(self._task, completed=engine.update)
         status = engine.status()
         if self._is_over:
             for process in (*status.workers, *status.servers):
                 process.state = "ended"
-        return Group(process_table(status), *map(_numbers, self._bar.tasks), self._bar)
+        lines = self._console.height - _OTHER_LINES  # of what is too high the end is cut, the bar
+        return Group(process_table(status, lines), *map(_numbers, self._bar.tasks), bar)
 
     def attached(self, engine: Engine) -> None:
         """Look at it with every refresh; beside many lines the numbers have one of their own."""
@@ -89,8 +96,14 @@ class Live(Silent):
 
     def finished(self, run: Path, summary: Mapping[str, Any]) -> None:
         """Show the result as a table."""
+        if not self._bar.tasks:
+            self._console.print("Nothing was left to do.")
         self._console.print(result_table(summary))
-        self._console.print(f"Written to [bold]{run}[/]", highlight=False, soft_wrap=True)
+        self._console.print(
+            f"{'Written to' if self._bar.tasks else 'It is in'} [bold]{run}[/]",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _numbers(task: progress.Task) -> Text:

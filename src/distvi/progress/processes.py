@@ -26,8 +26,15 @@ _LOOKS = {
 Row = tuple[str | Text, ...]
 
 
-def process_table(status: EngineStatus) -> Table:
-    """A line per process, within 80 columns: its state, what it has done, how often replaced."""
+def process_table(status: EngineStatus, lines: int = MOST_WORKERS + MOST_SERVERS) -> Table:
+    """A line per process, within 80 columns: its state, what it has done, how often replaced.
+
+    Args:
+        status: Of all of them.
+        lines: That the table may have; there are two at least.
+    """
+    most_servers = min(MOST_SERVERS, len(status.servers), max(1, lines // 3))
+    most_workers = min(MOST_WORKERS, max(1, lines - most_servers))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, min_width=10)  # widths at which nothing moves sideways
     table.add_column(no_wrap=True, min_width=12)
@@ -35,9 +42,9 @@ def process_table(status: EngineStatus) -> Table:
     table.add_column(no_wrap=True, min_width=9)
     table.add_column(no_wrap=True, min_width=14)
     table.add_column(no_wrap=True)
-    for row in _rows("worker", status.workers, MOST_WORKERS, _of_workers):
+    for row in _rows("worker", status.workers, most_workers, _of_workers):
         table.add_row(*row)
-    for row in _rows("server", status.servers, MOST_SERVERS, _of_servers):
+    for row in _rows("server", status.servers, most_servers, _of_servers):
         table.add_row(*row)
     return table
 
@@ -53,7 +60,12 @@ def _rows(
     if rest := processes[alone:]:
         (state, number), *_ = Counter(process.state for process in rest).most_common()
         states = Text(f"{number} {state}", _LOOKS[state][1])
-        yield f"  {len(rest)} more", states, *numbers(rest), _replaced(rest)
+        yield (
+            f"  {len(rest)} {'more' if alone else 'in all'}",
+            states,
+            *numbers(rest),
+            _replaced(rest),
+        )
 
 
 def _of_workers(workers: Sequence[WorkerStatus]) -> Row:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from distvi.aggregation import check_liveness, scheme_named
+from distvi.aggregation.registry import typed_options
 from distvi.engines.simulated.cluster import Cluster
 from distvi.engines.simulated.settings import ClusterSettings, cluster_named, cluster_of
 from distvi.engines.simulated.timeline import NO_TIMELINE, Timeline
@@ -119,11 +120,13 @@ class Simulation:
         spec: What was asked for.
         cluster: What everything costs.
         cells: All combinations, in the order of the spec: schemes, servers, workers.
+        left_out: Why a scheme is not tried with a number of workers; one line each.
     """
 
     spec: Spec
     cluster: ClusterSettings
     cells: tuple[Cell, ...]
+    left_out: tuple[str, ...] = ()
 
     def results(
         self,
@@ -179,7 +182,7 @@ def plan(path: Path) -> Simulation:
     """The simulation of a TOML file, with all its combinations checked.
 
     Raises:
-        InputError: the file is absent or wrong, or a combination is impossible.
+        InputError: the file is absent or wrong, or no combination is possible.
     """
     try:
         spec = Spec.model_validate(read_toml(path))
@@ -195,15 +198,32 @@ def plan_of(spec: Spec, where: str = "the simulation") -> Simulation:
     else:
         cluster = cluster_of(spec.cluster, where)
     placements = [place(spec.placement, spec.tensor_sizes, servers) for servers in spec.servers]
-    cells = []
+    cells, left_out = [], []
     for name, options in map(_named, spec.schemes):
-        schemes = [scheme_named(name, workers, options) for workers in spec.workers]
-        asked = _asked(name, options, schemes)
+        typed_options(name, options)  # what is wrong with any number of workers
+        schemes, reasons = _suitable(name, options, spec.workers)
+        left_out += reasons
+        asked = _asked(name, options, schemes.values())
         for placement in placements:
-            for workers, scheme in zip(spec.workers, schemes, strict=True):
+            for workers, scheme in schemes.items():
                 lot = check_liveness(scheme, workers)
                 cells.append(Cell(scheme, asked, workers, placement, lot))
-    return Simulation(spec, cluster, tuple(cells))
+    if not cells:
+        raise InputError(f"{where}: nothing can be simulated: {'; '.join(left_out)}")
+    return Simulation(spec, cluster, tuple(cells), tuple(left_out))
+
+
+def _suitable(
+    name: str, options: Mapping[str, Any], workers: Iterable[int]
+) -> tuple[dict[int, Scheme], list[str]]:
+    """The scheme for each number of workers that it suits, and why not for the others."""
+    schemes, reasons = {}, []
+    for number in workers:
+        try:
+            schemes[number] = scheme_named(name, number, options)
+        except InputError as error:
+            reasons.append(f"{name} with {number} workers: {error}")
+    return schemes, reasons
 
 
 def _named(table: SchemeTable) -> tuple[str, dict[str, Any]]:

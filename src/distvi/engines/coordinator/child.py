@@ -92,11 +92,18 @@ def tell(connection: Connection, order: Any) -> None:
         return
 
 
-def how_it_ended(name: str, process: subprocess.Popen[bytes], log: Path | None) -> str:
+def how_it_ended(name: str, process: subprocess.Popen[bytes]) -> str:
     """In words, of a process that has ended."""
     status = process.wait()
     how = f"ended with status {status}" if status >= 0 else f"was killed by {_signal(-status)}"
-    return f"{name} (process {process.pid}) {how}" + (f"; see {log}" if log else "")
+    return f"{name} (process {process.pid}) {how}"
+
+
+def see(log: Path | None) -> str:
+    """The end of a message about a process: where it said more, if it did."""
+    if log is None or not log.exists() or not log.stat().st_size:
+        return ""
+    return f"; see {log}"
 
 
 def _module_path() -> str:

@@ -91,6 +91,7 @@ class FleetEngine:
             [ServerStatus(n, size) for n, size in enumerate(self._shards.placement.bytes)],
             self._traffic,
         )
+        self.tracker.go_on_from(start.counters)
         self._memories = None
         if self._slots.has_memory:
             begun = [w for w in range(self._workers) if start.memory(w) is not None]
@@ -276,9 +277,8 @@ class FleetEngine:
         }
         if self._memories is not None:
             counts["memories_lost"] = self._memories.lost
-        return self._record.as_json() | {
-            name: self._before[name] + count for name, count in counts.items()
-        }
+        totals = {name: self._before[name] + count for name, count in counts.items()}
+        return self._record.as_json() | totals | self.tracker.counters
 
     @property
     def statistics(self) -> dict[str, Any]:

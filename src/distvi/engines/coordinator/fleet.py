@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple
 
+from distvi.engines.coordinator.child import see
 from distvi.engines.coordinator.messages import Message
 
 Role = Literal["worker", "server"]
@@ -40,6 +41,11 @@ class Process(ABC):
     def name(self) -> str:
         """For messages."""
         return f"{self.role} {self.number}"
+
+    @property
+    def see_log(self) -> str:
+        """The end of a message about it: where it said more, if it did."""
+        return see(self.log)
 
     @property
     @abstractmethod

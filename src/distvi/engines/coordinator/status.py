@@ -1,8 +1,9 @@
 """What every process is doing: for the live view, the timeline and the summary."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from distvi.engines.coordinator.fleet import Process
 from distvi.engines.coordinator.messages import Applied, Computed, Ready, Saved
@@ -39,7 +40,31 @@ class StatusTracker:
     compile_time_s: float = 0.0
     pushes: int = 0
     pulls: int = 0
+    _replaced: dict[tuple[str, int], int] = field(default_factory=dict)
     _unusable: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def counters(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {
+            "incidents": list(self.incidents),
+            "of_workers": [[now.gradients, now.replaced] for now in self.workers],
+            "of_servers": [[now.updates, now.replaced, now.moved_bytes] for now in self.servers],
+        }
+
+    def go_on_from(self, counters: Mapping[str, Any]) -> None:
+        """Count on from a checkpoint; one of other numbers of processes, or older, has less."""
+        self.incidents = list(counters.get("incidents", ()))
+        for worker, (gradients, replaced) in zip(
+            self.workers, counters.get("of_workers", ()), strict=False
+        ):
+            worker.gradients, worker.replaced = gradients, replaced
+            self._replaced["worker", worker.number] = replaced
+        for server, (updates, replaced, moved_bytes) in zip(
+            self.servers, counters.get("of_servers", ()), strict=False
+        ):
+            server.updates, server.replaced, server.moved_bytes = updates, replaced, moved_bytes
+            self._replaced["server", server.number] = replaced
 
     def keep_all(self) -> None:
         """Keep every span from now on."""
@@ -70,7 +95,8 @@ class StatusTracker:
     def started(self, process: Process) -> None:
         """A process was started."""
         now = self._of(process)
-        now.state, now.process, now.replaced = "starting", process.pid, process.start
+        before = self._replaced.get((process.role, process.number), 0)
+        now.state, now.process, now.replaced = "starting", process.pid, before + process.start
         if process.role == "worker":
             self._unusable[process.number] = 0
 

@@ -316,7 +316,7 @@ class FleetTransport:
             is_due = not (process.is_ready or process.waits_for_room)
             if is_due and now_s - process.started_s > limits.start_s:
                 why = f"{process.name} was not ready {limits.start_s:g} s after it was started"
-                self._give_up(process, why + (f"; see {process.log}" if process.log else ""))
+                self._give_up(process, why + process.see_log)
         for server, what in self._servers.overdue(limits.worker_timeout_s):
             self._give_up(
                 server, f"{server.name} did not {what} within {limits.worker_timeout_s:g} s"

@@ -57,7 +57,7 @@ class LocalProcess(Process):
 
     def how_it_ended(self) -> str:
         """In words."""
-        return how_it_ended(self.name, self.process, self.log)
+        return how_it_ended(self.name, self.process) + self.see_log
 
 
 class Topology(NamedTuple):

@@ -240,8 +240,7 @@ class Cluster:
         if not worker.requests:
             worker.free_s = min(worker.free_s, self.now_s)
             for port in (worker.sends, worker.receives):
-                port.busy_s -= max(0.0, port.free_s - self.now_s)
-                port.free_s = min(port.free_s, self.now_s)
+                port.stop(self.now_s)
 
     def _join(self, worker: WorkerMachine) -> Event:
         worker.incarnation += 1

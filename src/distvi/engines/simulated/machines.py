@@ -18,23 +18,30 @@ class Port:
         busy_s: Time it is occupied by them, over the whole run.
     """
 
-    __slots__ = ("_s_per_byte", "busy_s", "free_s")
+    __slots__ = ("_s_per_byte", "_since_s", "busy_s", "free_s")
 
     def __init__(self, bandwidth_bytes_per_s: float) -> None:
         self._s_per_byte = 1.0 / bandwidth_bytes_per_s
-        self.free_s = 0.0
+        self.free_s = self._since_s = 0.0
         self.busy_s = 0.0
 
     def carry(self, first_s: float, size_bytes: int) -> float:
         """Occupy the port for a message whose first byte is there at ``first_s``; when it ends."""
         duration_s = size_bytes * self._s_per_byte
         self.busy_s += duration_s
-        self.free_s = (first_s if first_s > self.free_s else self.free_s) + duration_s
+        if first_s > self.free_s:  # there is a pause before it
+            self.free_s = self._since_s = first_s
+        self.free_s += duration_s
         return self.free_s
 
     def busy_until_s(self, now_s: float) -> float:
         """Time it was occupied up to now."""
-        return self.busy_s - max(0.0, self.free_s - now_s)
+        return self.busy_s - max(0.0, self.free_s - max(self._since_s, now_s))
+
+    def stop(self, now_s: float) -> None:
+        """Nothing that it had still to carry occupies it any more."""
+        self.busy_s = self.busy_until_s(now_s)
+        self.free_s = min(self.free_s, now_s)
 
 
 class InFlight:

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from distvi.engines.base import Examples, Halted
-from distvi.engines.coordinator.child import how_it_ended, start_child, tell
+from distvi.engines.coordinator.child import how_it_ended, see, start_child, tell
 from distvi.engines.coordinator.environment import cores, gpus, shared_environment
 from distvi.engines.coordinator.shared import shared
 from distvi.engines.mesh.address import Hosts
@@ -42,7 +42,8 @@ class Child:
 
     def how_it_ended(self) -> str:
         """In words."""
-        return self.said or how_it_ended(f"process {self.number}", self.process, self.log)
+        how = how_it_ended(f"process {self.number}", self.process)
+        return self.said or how + see(self.log)
 
     def listen(self) -> bool:
         """Take what it says; False: it has ended."""

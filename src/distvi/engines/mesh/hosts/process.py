@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import socket
 import sys
 import threading
@@ -33,8 +32,6 @@ _TRIES_PER_S = 4
 
 def main() -> None:
     """Run the process."""
-    for ending in (signal.SIGINT, signal.SIGTERM):  # a whole group may hear of it, but
-        signal.signal(ending, signal.SIG_IGN)  # the command that leads decides when to end
     starter = Connection(int(sys.argv[1]))
     try:
         order = Order(*json.loads(starter.recv_bytes()))
