@@ -27,14 +27,40 @@ app = App(
     ),  # scripts and aliases: the last wins
     help="Distributed stochastic variational inference of Bayesian deep models.",
 )
-app.command("distvi.cli.train:train")
-app.command("distvi.cli.resume:resume")
-app.command("distvi.cli.evaluate:evaluate")
-app.command("distvi.cli.predict:predict")
-app.command("distvi.cli.simulate:simulate")
-app.command("distvi.cli.calibrate:calibrate")
-app.command("distvi.cli.study:app", name="study")
-app.command("distvi.cli.data:app", name="data")
+COMMANDS = {
+    "train": "Train a model on a data set and write a run folder.",
+    "resume": "Go on with a run that was stopped, bit for bit as if it had not been.",
+    "evaluate": "Print the test metrics of a run.",
+    "predict": """Write predictions with their uncertainty for a table of inputs.
+
+    Regression and counts: mean, sd and quantiles of each target. Classification: the predicted
+    class and the probability of each.
+    """,
+    "simulate": "Time schemes on a simulated cluster, without gradients, and write tables and "
+    "pictures.",
+    "calibrate": """\
+Measure this machine for a minute and write what a simulated cluster like it costs.
+
+    Engine local trains in turns with three batch sizes around the given one, with one worker alone
+    and with another number of servers. The file is for `distvi train --engine simulated --cluster
+    FILE` and `distvi simulate`.
+    """,
+    "study": "Train many settings, and report what they do to time and error.",
+    "data": "List, describe, download and augment data sets.",
+}
+"""What each is for. ``distvi --help`` says it without importing any: JAX takes seconds."""
+
+for _name, _purpose in COMMANDS.items():
+    _is_group = _name in ("study", "data")
+    _where = f"distvi.cli.{_name}:{'app' if _is_group else _name}"
+    app.command(_where, name=_name, help=_purpose, sort_key=list(COMMANDS).index(_name))
+
+for _flag, _where, _purpose in (
+    ("--help-model", "model_help:print_model_settings", "List the settings of the models."),
+    ("--help-schemes", "scheme_help:print_schemes", "List the schemes and their options."),
+    ("--help-rules", "rule_help:print_rules", "List the rules and their options."),
+):
+    app.command(f"distvi.cli.{_where}", name=_flag, help=_purpose, sort_key=len(COMMANDS))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -42,10 +42,6 @@ def calibrate(
 ) -> None:
     """Measure this machine for a minute and write what a simulated cluster like it costs.
 
-    Engine local trains in turns with three batch sizes around the given one, with one worker alone
-    and with another number of servers. The file is for `distvi train --engine simulated --cluster
-    FILE` and `distvi simulate`.
-
     Args:
         dataset: A name or a table, as of `distvi train`; by default digits.
         out: The file to write.

@@ -7,9 +7,6 @@ from pathlib import Path
 def predict(run: Path, inputs: Path, /, *, out: Path) -> None:
     """Write predictions with their uncertainty for a table of inputs.
 
-    Regression and counts: mean, sd and quantiles of each target. Classification: the predicted
-    class and the probability of each.
-
     Args:
         run: The run folder.
         inputs: A table with the input columns that the run was trained on.

@@ -9,7 +9,7 @@ from distvi.aggregation.registry import RATE, SCHEMES
 _TYPES = {int: "int", float: "float", str: "text"}
 
 
-def print_schemes(workers: int | None) -> None:
+def print_schemes(*, workers: int | None = None) -> None:
     """What every scheme does, who published it, and a table of its options.
 
     Args:

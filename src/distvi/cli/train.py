@@ -65,7 +65,7 @@ def train(
         print_model_settings()
         return
     if help_schemes:
-        print_schemes(given(engine).get("workers"))
+        print_schemes(workers=given(engine).get("workers"))
         return
     if help_rules:
         print_rules()
