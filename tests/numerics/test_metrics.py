@@ -5,6 +5,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, root_mean_squared_error
 
+from distvi.data import Examples, Task
+from distvi.evaluation.constant import constant_metrics
 from distvi.evaluation.metrics import (
     INTERVALS,
     QUANTILES,
@@ -14,6 +16,30 @@ from distvi.evaluation.metrics import (
     classification_metrics,
     regression_metrics,
 )
+
+
+def test_the_best_constant(random: np.random.Generator) -> None:
+    x = np.zeros((300, 1), np.float32)
+    y = (50 + 3 * random.normal(size=(300, 2))).astype(np.float32)
+    train, test = Examples(x[:200], y[:200]), Examples(x[200:], y[200:])
+    mean, sd = y[:200].mean(0, np.float64), y[:200].std(0, dtype=np.float64)
+    assert constant_metrics(train, test, Task.REGRESSION) == pytest.approx(
+        {
+            "rmse": np.sqrt(np.square(y[200:] - mean).mean()),
+            "mnll": -stats.norm.logpdf(y[200:], mean, sd).sum(1).mean(),
+        }
+    )
+    labels = random.integers(3, size=300).astype(np.int32)
+    train, test = Examples(x[:200], labels[:200]), Examples(x[200:], labels[200:])
+    share = np.bincount(labels[:200]) / 200
+    assert constant_metrics(train, test, Task.CLASSIFICATION) == pytest.approx(
+        {
+            "error_rate": 1 - accuracy_score(labels[200:], np.full(100, share.argmax())),
+            "mnll": log_loss(labels[200:], np.tile(share, (100, 1))),
+        }
+    )
+    new = Examples(x[:1], np.full(1, 3, np.int32))
+    assert constant_metrics(train, new, Task.CLASSIFICATION)["mnll"] == np.inf
 
 
 @pytest.fixture

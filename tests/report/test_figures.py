@@ -6,9 +6,11 @@ import matplotlib as mpl
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from distvi.evaluation.metrics import ClassificationMetrics, Intervals, Reliability
-from distvi.report.figures import run_figure
+from distvi.report.figures import number_text, run_figure
 
 
 def training_table(rows: int) -> dict[str, np.ndarray]:
@@ -115,3 +117,34 @@ def test_any_name_can_stand_in_a_picture(tmp_path: Path, name: str):
         predictions=predictions,
     )
     assert path.exists()
+
+
+@pytest.mark.parametrize("unit", [1e-2, 1.0, 1e6])
+def test_numbers_are_written_out_and_the_constant_is_seen(
+    tmp_path: Path, unit: float, monkeypatch: pytest.MonkeyPatch
+):
+    tests = evaluation_table(9, "rmse")
+    tests["rmse"] *= unit
+    shown = intervals(40)
+    scaled = {name: unit * getattr(shown, name) for name in ("true", "mean", "lower", "upper")}
+    texts: list[str] = []
+
+    def read(figure: Figure, *where: object, **options: object) -> None:
+        figure.draw_without_rendering()
+        texts.extend(text.get_text() for text in figure.findobj(Text))
+        figure.canvas.print_png(str(where[0]))  # pyright: ignore[reportAttributeAccessIssue]
+
+    monkeypatch.setattr(Figure, "savefig", read)
+    run_figure(
+        tmp_path / "run.png",
+        title="",
+        training=training_table(9),
+        tests=tests,
+        predictions=shown._replace(**scaled),
+        constant={"rmse": 0.3 * unit, "mnll": np.inf},
+    )
+    assert not [text for text in texts if text.startswith(("1e", "+"))]  # offsets
+    (constant,) = [text for text in texts if "constant" in text]
+    assert constant == f"\N{UPWARDS ARROW} constant {number_text(0.3 * unit)}"
+    if unit > 1:
+        assert {"300,000", "50,000,000"} & {text.split()[-1] for text in texts if text}

@@ -54,6 +54,8 @@ PERCENT = PercentFormatter(1, symbol=" %")
 MAX_INTERVALS = 250
 """Predictions drawn with their intervals; more would hide one another."""
 
+NO_METRICS: Mapping[str, float] = {}
+
 LONGEST_NAME = 40
 """In characters; of a longer one the beginning is shown."""
 
@@ -68,6 +70,7 @@ def run_figure(
     training: Table,
     tests: Table,
     predictions: Reliability | Intervals | None,
+    constant: Mapping[str, float] = NO_METRICS,
 ) -> None:
     """Draw a run's learning curves beside its calibration, as a PNG of 1800 x 720 pixels.
 
@@ -85,6 +88,8 @@ def run_figure(
             ``coverage_95``; one row per evaluation.
         predictions: The last evaluation's reliability table for classification; otherwise its
             predictions with their intervals; None: nothing was tested.
+        constant: Metrics of the best constant prediction, by their columns in ``tests``; those that
+            are finite are drawn as lines.
 
     Raises:
         KeyError: a column is missing.
@@ -103,7 +108,9 @@ def run_figure(
             # Each panel lays itself out: one's labels make no holes in another.
             left, middle, right = np.asarray(figure.subfigures(1, 3))
             _draw_training(left.subplots(), training)
-            _draw_test_panels(middle, right, tests, predictions)
+            score, mnll = middle.subplots(2, sharex=True)
+            _draw_tests(score, mnll, tests, constant)
+            _draw_predictions(right, tests, predictions)
         part = path.with_name(f".{path.name}.part")
         try:
             figure.savefig(part, format="png")
@@ -112,11 +119,7 @@ def run_figure(
             part.unlink(missing_ok=True)
 
 
-def _draw_test_panels(
-    middle: SubFigure, right: SubFigure, tests: Table, predictions: Reliability | Intervals
-) -> None:
-    score, mnll = middle.subplots(2, sharex=True)
-    _draw_tests(score, mnll, tests)
+def _draw_predictions(right: SubFigure, tests: Table, predictions: Reliability | Intervals) -> None:
     main, strip = right.subplots(2, height_ratios=[3, 1])
     if isinstance(predictions, Reliability):
         _draw_reliability(main, strip, predictions)
@@ -131,16 +134,21 @@ def _draw_training(axes: Axes, training: Table) -> None:
     _add_time_axis(axes, training)
 
 
-def _draw_tests(score_axes: Axes, mnll_axes: Axes, tests: Table) -> None:
+def _draw_tests(
+    score_axes: Axes, mnll_axes: Axes, tests: Table, constant: Mapping[str, float]
+) -> None:
     if "error_rate" in tests:
         score_axes.set_title("test: error rate")
         percent = {**tests, "error_rate": 100 * np.asarray(tests["error_rate"])}
         _draw_curve(score_axes, percent, "error_rate", BLUE, "{:.2f} %", marker="o")
+        _draw_constant(score_axes, 100 * constant.get("error_rate", np.nan), " %")
     else:
         score_axes.set_title("test: RMSE")
-        _draw_curve(score_axes, tests, "rmse", BLUE, "{:.4g}", marker="o")
+        _draw_curve(score_axes, tests, "rmse", BLUE, "{}", marker="o")
+        _draw_constant(score_axes, constant.get("rmse", np.nan))
     mnll_axes.set_title("test: MNLL")
-    _draw_curve(mnll_axes, tests, "mnll", VERMILLION, "{:.4g} nats", marker="o")
+    _draw_curve(mnll_axes, tests, "mnll", VERMILLION, "{} nats", marker="o")
+    _draw_constant(mnll_axes, constant.get("mnll", np.nan))
     _label_updates(mnll_axes)
     _add_time_axis(score_axes, tests)
 
@@ -157,9 +165,42 @@ def _draw_curve(
     marker = marker if len(value) <= 40 else ""
     axes.plot(update, value, color=color, marker=marker, markersize=3.5)
     axes.plot(update[-1], value[-1], color=color, marker="o", markersize=5, clip_on=False)
-    _write_value(axes, form.format(value[-1]), color)
+    last = value[-1] if ":" in form else number_text(value[-1])
+    _write_value(axes, form.format(last), color)
     axes.set_xlim(0, max(update[-1], 1))
     _scale_values(axes, value, unit=" %" if form.endswith("%") else "")
+
+
+def _draw_constant(axes: Axes, value: float, unit: str = "") -> None:
+    """What a constant predicts, as a line; where that is beyond the axis, as words at its end."""
+    if not np.isfinite(value):
+        return
+    low, high = axes.get_ylim()
+    axes.axhline(value, color=GREY, linewidth=1, linestyle=DASHED)
+    axes.set_ylim(low, high)
+    is_above, is_below = value > high, value < low
+    sign = "\N{UPWARDS ARROW} " if is_above else "\N{DOWNWARDS ARROW} " if is_below else ""
+    axes.text(
+        0.99,
+        min(max(value, low), high),
+        f"{sign}constant {number_text(value)}{unit}",
+        transform=axes.get_yaxis_transform(),
+        ha="right",
+        va="top" if is_above else "bottom",
+        color=GREY,
+        size=8.5,
+    )
+
+
+def number_text(value: float, digits: int = 4) -> str:
+    """A number with thousands separated, and neither an exponent nor an offset up to a billion.
+
+    Example:
+        >>> number_text(1234567.8), number_text(0.123456), number_text(3e12)
+        ('1,234,568', '0.1235', '3e+12')
+    """
+    form = ",.0f" if 10**digits <= abs(value) < 1e9 else f",.{digits}g"
+    return format(value, form).replace("-", MINUS)
 
 
 def _write_value(axes: Axes, text: str, color: str) -> None:
@@ -184,7 +225,7 @@ def _scale_values(axes: Axes, value: np.ndarray, unit: str) -> None:
         margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
         axes.set_ylim(low - margin, high + margin)
         axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}{unit}".replace("-", MINUS)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{number_text(v, 6)}{unit}"))
 
 
 def _label_updates(axes: Axes) -> None:
@@ -287,9 +328,12 @@ def _draw_intervals(axes: Axes, strip: Axes, table: Intervals, tests: Table) -> 
         )
     ends = np.array([true.min(), true.max()])
     axes.plot(ends, ends, color=GREY, linewidth=1, linestyle=DASHED)
-    axes.legend(
-        loc="upper left", frameon=False, handletextpad=0.1, borderaxespad=0.2, markerscale=1.5
+    axes.figure.legend(
+        loc="outside lower center", ncols=2, frameon=False, handletextpad=0.1, markerscale=1.5
     )
+    for axis, most in ((axes.xaxis, 5 if abs(ends).max() < 1e4 else 3), (axes.yaxis, 5)):
+        axis.set_major_locator(MaxNLocator(most))
+        axis.set_major_formatter(FuncFormatter(lambda v, _: number_text(v, 6)))
     axes.set_xlabel(f"true {_shortened(table.target)}")
     axes.set_ylabel(f"predicted {_shortened(table.target)}")
     _draw_coverage(strip, tests)

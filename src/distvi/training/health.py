@@ -12,10 +12,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from distvi.config.run import RunConfig
 from distvi.data import Examples, Task
+from distvi.evaluation.constant import constant_metrics
 from distvi.training.plan import Plan
 
 _LOOKS = 20  # in a run
@@ -97,17 +96,9 @@ def constant_loss(train: Examples, task: Task) -> float:
         ...                     Task.CLASSIFICATION), 4)
         0.6931
     """
-    y = train.y
-    if task is Task.CLASSIFICATION:
-        share = np.bincount(y) / len(y)
-        share = share[share > 0]
-        return float(-(share * np.log(share)).sum())
-    if task is Task.COUNT:
-        counts, rows = np.unique(y, return_counts=True)
-        mean = max(float(np.average(counts, weights=rows)), 1e-12)
-        log_factorials = np.array([math.lgamma(count + 1.0) for count in counts])
-        return float(np.average(mean - counts * math.log(mean) + log_factorials, weights=rows))
-    return y.shape[1] * 0.5 * math.log(2 * math.pi * math.e)
+    if task is Task.REGRESSION:
+        return train.y.shape[1] * 0.5 * math.log(2 * math.pi * math.e)
+    return constant_metrics(train, train, task)["mnll"]
 
 
 def cures_of(config: RunConfig, staleness: float, *, of_gradients: bool) -> str:

@@ -23,6 +23,7 @@ from distvi.engines.base import (
 from distvi.engines.trace import perfetto
 from distvi.errors import InputError, RunFailed
 from distvi.evaluation import Evaluation
+from distvi.evaluation.constant import constant_metrics
 from distvi.progress import Progress, Silent
 from distvi.runs import checkpoints
 from distvi.runs.folder import TEST_SAMPLES, Run, check_new, create, load_run, metrics_of_test
@@ -402,12 +403,16 @@ class Trainer:
     def _draw(self) -> None:
         from distvi.report.figures import run_figure  # matplotlib is slow to import
 
+        dataset, constant = self.plan.dataset, {}
+        if self.evaluation is not None:
+            constant = constant_metrics(dataset.train, dataset.test, dataset.task)
         run_figure(
             self.run.figure,
-            title=f"{self.plan.dataset.name}, {self.plan.config.model.kind}",
+            title=f"{dataset.name}, {self.plan.config.model.kind}",
             training=self._columns("neg_elbo"),
             tests=self._columns("test_mnll"),
             predictions=None if self.evaluation is None else self.evaluation.predictions,
+            constant=constant,
         )
 
     def _row(self) -> dict[str, Any]:
