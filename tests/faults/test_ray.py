@@ -238,7 +238,7 @@ def test_machines_that_see_the_file_read_the_inputs_from_it(
     np.save(tmp_path / "x.npy", problem.examples.x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     problem = problem._replace(examples=Examples(mapped, problem.examples.y))
-    chosen: Any = RaySettings(address="auto", data="path").written_out()
+    chosen: Any = RaySettings(address="auto", data_from="file").written_out()
     engine: Any = ray_engine(chosen, problem, algorithm, linear.BEGIN)
     with engine:
         assert engine._fleet._x[0] == str(tmp_path / "x.npy")
@@ -247,8 +247,8 @@ def test_machines_that_see_the_file_read_the_inputs_from_it(
 
 
 def test_inputs_in_memory_have_no_path(settings) -> None:
-    with pytest.raises(InputError, match="data is 'path', but the training inputs are not mapped"):
-        engine_of(settings, sync(), data="path")
+    with pytest.raises(InputError, match="data_from is 'file', but the training inputs are not"):
+        engine_of(settings, sync(), data_from="file")
 
 
 def test_memories_travel_with_a_checkpoint(three, settings) -> None:

@@ -28,9 +28,9 @@ def build(
             read from a file and are not mapped from one.
     """
     recipe = recipe_of(problem, "ray")
-    if settings.data == "path" and place_in_file(problem.examples.x) is None:
+    if settings.data_from == "file" and place_in_file(problem.examples.x) is None:
         raise InputError(
-            "data is 'path', but the training inputs are not mapped from a file: use send, or "
+            "data_from is 'file', but the training inputs are not mapped from one: use coordinator, or "
             "train from a folder of arrays"
         )
     if settings.address == "local":

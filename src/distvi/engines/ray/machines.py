@@ -56,17 +56,17 @@ class Machines:
         Raises:
             Halted: a machine does not see the file by which it is to have them.
         """
-        rows = None if self._settings.data == "send" else Rows.of(x)
+        rows = None if self._settings.data_from == "coordinator" else Rows.of(x)
         if rows is None:
             return self._ray.share(x)
         found = self._ray.everywhere(difference, tuple(rows))
         wrong = {node: each for node, each in found.items() if each}
-        if wrong and self._settings.data == "path":
+        if wrong and self._settings.data_from == "file":
             node, what = next(iter(wrong.items()))
             raise Halted(
                 f"{len(wrong)} machines of the cluster do not see the training inputs in "
                 f"{rows.path}, such as {node[:8]}: {what}; mount that folder there, or give "
-                "--data send"
+                "--data-from coordinator"
             )
         return self._ray.share(x) if wrong else tuple(rows)
 

@@ -51,11 +51,11 @@ class RaySettings(ProcessSettings):
         description="Workers for which there has to be room at the start (default: all); others "
         "join when machines are added.",
     )
-    data: Literal["auto", "path", "send"] = Field(
+    data_from: Literal["auto", "file", "coordinator"] = Field(
         default="auto",
-        description="How machines get the training inputs. path: each opens the file that they are "
-        "mapped from; send: each has them once in Ray's memory; auto: path where all machines "
-        "see that file.",
+        description="Where machines have the training inputs from. file: each opens the one that "
+        "they are mapped from; coordinator: each is sent them once, by Ray; auto: file where all "
+        "machines see it.",
     )
 
     def written_out(self) -> EngineSettings:
