@@ -50,6 +50,21 @@ def test_summary(finished: Path) -> None:
     assert {"rmse", "mnll", "coverage_90"} <= set(summary["test"])
 
 
+def test_the_first_lines_say_what_is_learnt_from_what(
+    distvi: Distvi, numbers: Path, kinds: Path
+) -> None:
+    answer = distvi("train", numbers, "--target", "y", *TINY, "--json")
+    assert answer.err.splitlines()[:2] == [
+        "numbers.csv: 60 rows, 54 to train on and 6 to test on",
+        "regression of y, from 2 inputs (a, b)",
+    ]
+    data = json.loads(answer.out)["data"]
+    assert (data["task"], data["targets"], data["inputs"]) == ("regression", ["y"], 2)
+    assert (data["train_rows"], data["test_rows"], data["classes"]) == (54, 6, [])
+    lines = distvi("train", kinds, "--target", "kind", *TINY).err.splitlines()
+    assert lines[1] == "classification of kind into 2 classes (even, odd), from 2 inputs (a, b)"
+
+
 def test_metrics_have_a_row_for_each_update(finished: Path) -> None:
     rows = pq.read_table(finished / "metrics.parquet").to_pylist()
     assert [row["update"] for row in rows] == list(range(1, UPDATES + 1))

@@ -54,6 +54,62 @@ def test_text_targets_are_classes(tmp_path: Path):
     np.testing.assert_array_equal(data.train.y, [0, 1, 0])
 
 
+@pytest.mark.parametrize("cell", ["?", "€ 3", '"3,14"', '"1,234"', "1 000.5"])
+@pytest.mark.parametrize("task", [None, Task.REGRESSION])
+def test_a_target_that_is_nearly_all_numbers_names_the_cells(
+    tmp_path: Path, cell: str, task: Task | None
+):
+    rows = [f"{number},{number}.5" for number in range(40)]
+    rows[7] = rows[11] = f"1,{cell}"
+    message = refusal(csv(tmp_path, "a,y\n" + "\n".join(rows) + "\n"), task=task)
+    text = cell.strip('"')
+    assert f"row 8, column 'y' holds {text!r}, which is no number, nor are row 12" in message
+    assert "38 of 40 are" in message
+
+
+def test_a_target_of_amounts_is_no_class(tmp_path: Path):
+    rows = "".join(f"{number},€ {number}\n" for number in range(40))
+    message = refusal(csv(tmp_path, "a,y\n" + rows))
+    assert "holds '€ 0', which is no number, nor are row 2 ('€ 1') and row 3" in message
+    assert "say --task classification" in message
+
+
+def test_mixed_labels_are_classes_if_that_is_said(tmp_path: Path):
+    path = csv(tmp_path, "a,y\n1,3\n2,5+\n3,4\n4,3\n")
+    assert "row 2, column 'y' holds '5+'" in refusal(path)
+    data = load(path, target="y", task=Task.CLASSIFICATION, test_indices=[3])
+    assert data.classes == ("3", "4", "5+")
+
+
+def test_text_that_differs_in_every_row_is_no_class(tmp_path: Path):
+    rows = "".join(f"{number},name {chr(65 + number)}\n" for number in range(26))
+    assert "26 different labels in 26 rows" in refusal(csv(tmp_path, "a,y\n" + rows))
+
+
+def test_dates_are_no_target(tmp_path: Path):
+    assert "holds dates" in refusal(csv(tmp_path, "a,y\n1,2020-01-01\n2,2020-02-01\n"))
+
+
+def test_labels_without_the_white_space_around_them(tmp_path: Path):
+    path = csv(tmp_path, "a,y\n1, yes\n2,yes\n3,no \n4,no\n")
+    data = load(path, target="y", test_indices=[3])
+    assert data.classes == ("no", "yes")
+    np.testing.assert_array_equal(data.train.y, [1, 1, 0])
+    _, y = load_inputs(csv(tmp_path, "a,y\n1,  yes \n"), data.schema)
+    np.testing.assert_array_equal(y, [1])
+
+
+def test_true_and_false_are_classes_in_any_file(tmp_path: Path):
+    text = csv(tmp_path, "a,y\n1,true\n2,False\n3,TRUE\n4,false\n")
+    binary = parquet(tmp_path, a=[1, 2, 3, 4], y=[True, False, True, False])
+    for path in (text, binary):
+        data = load(path, target="y", test_indices=[3])
+        assert (data.task, data.classes) == (Task.CLASSIFICATION, ("false", "true"))
+        np.testing.assert_array_equal(data.train.y, [1, 0, 1])
+        _, y = load_inputs(binary, data.schema)
+        np.testing.assert_array_equal(y, [1, 0, 1, 0])
+
+
 def test_numbers_as_classes_are_ordered_by_value(tmp_path: Path):
     path = csv(tmp_path, "a,y\n1,10\n2,9\n3,9\n4,-1\n")
     data = load(path, target="y", task=Task.CLASSIFICATION, test_indices=[2])
@@ -110,7 +166,7 @@ def test_parquet_labels_of_any_type(tmp_path: Path, kind: pa.DataType):
 def short_blocks(monkeypatch: pytest.MonkeyPatch):
     """Files of some kilobytes are read in several blocks, as large ones are."""
     monkeypatch.setattr("distvi.data.tables._CSV_BLOCK_BYTES", 1 << 12)
-    monkeypatch.setattr("distvi.data.tables._BLOCK_CELLS", 1 << 10)
+    monkeypatch.setattr("distvi.data.targets._BLOCK_CELLS", 1 << 10)
 
 
 @pytest.mark.usefixtures("short_blocks")
@@ -188,7 +244,7 @@ def test_nan_and_infinity_in_the_target(tmp_path: Path, value: float):
 
 def test_null_label(tmp_path: Path):
     message = refusal(parquet(tmp_path, a=[1.0, 2.0, 3.0], y=["u", None, "v"]))
-    assert "row 2, column 'y' holds a missing value" in message
+    assert "row 2, column 'y' holds no label" in message
 
 
 def test_empty_label(tmp_path: Path):

@@ -31,6 +31,7 @@ class Diary(Silent):
 def test_everybody_hears_everything_in_order() -> None:
     entries: list[tuple[Any, ...]] = []
     told = [
+        ("described", ("60 rows", "regression of y")),
         ("attached", Bare()),
         ("started", Path("run"), 0, 9),
         ("reported", 1, 2.0, 3.0),

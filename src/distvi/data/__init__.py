@@ -3,6 +3,7 @@
 from distvi.data.arrays import from_arrays
 from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.data.deformation import augment
+from distvi.data.facts import facts, sentences
 from distvi.data.loading import load, load_inputs
 from distvi.data.registry import available, data_folder, fetch, info
 from distvi.data.sampling import batch_indices, default_block, share_indices
@@ -26,11 +27,13 @@ __all__ = [
     "batch_indices",
     "data_folder",
     "default_block",
+    "facts",
     "fetch",
     "from_arrays",
     "info",
     "load",
     "load_inputs",
     "read_test_indices",
+    "sentences",
     "share_indices",
 ]

@@ -1,31 +1,21 @@
 """CSV and Parquet tables, read by Arrow; only a bad cell is searched for one by one."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from distvi.data.columns import (
-    check_columns,
-    check_counts,
-    check_targets,
-    choose_task,
-    class_numbers,
-    is_integer,
-    store,
-)
+from distvi.data.columns import check_columns, check_targets
 from distvi.data.dataset import Schema, Task
+from distvi.data.targets import as_float64, numbers, read_targets, task_of
 from distvi.errors import InputError
 
 _CSV_BLOCK_BYTES = 16 << 20
 """Arrow's 1 MiB would refuse rows of many thousand columns and infer types from few of them."""
-
-_BLOCK_CELLS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,7 @@ def read_table(
     Args:
         path: A ``.csv`` or ``.parquet`` file.
         targets: The target columns.
-        task: What to predict; None: classification if the target is text, else regression.
+        task: What to predict; None: classification if the target is labels, else regression.
 
     Returns:
         x float32 (rows, inputs), y as ``Task`` says, and the columns.
@@ -63,15 +53,16 @@ def read_table(
     inputs = [name for name in types.names if name not in set(targets)]
     if not inputs:
         raise InputError(f"{where}: no input columns: all are targets")
-    task = choose_task(task, any(_is_text(types.field(name).type) for name in targets))
-    check_targets(targets, types.names, task, where)
+    is_text = task is Task.CLASSIFICATION or any(not _is_number(types, each) for each in targets)
+    wanted = _wanted(inputs, targets, pa.string() if is_text else pa.float64())
+    table = _read(path, reader, wanted)
+    if task is None:
+        task = task_of(table, targets, where)
+        check_targets(targets, types.names, task, where)
     schema = Schema(path.name, task, tuple(inputs), tuple(targets))
-    table = _guarded(lambda: reader.read(path, _wanted(schema, targets)), path)
-    if table.num_rows == 0:
-        raise InputError(f"{where}: the table is empty: it has columns but no rows")
-    y, classes = _targets(table, schema, where)
+    y, classes = read_targets(table, schema, where)
     x = _numbers(table, inputs, where)
-    return x, y, Schema(schema.name, task, schema.inputs, schema.targets, classes)
+    return x, y, replace(schema, classes=classes)
 
 
 def read_table_inputs(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray | None]:
@@ -84,16 +75,28 @@ def read_table_inputs(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarra
     types = _guarded(lambda: reader.types(path), path)
     check_columns(types.names, schema, where)
     targets = schema.targets if set(schema.targets) <= set(types.names) else ()
-    table = _guarded(lambda: reader.read(path, _wanted(schema, targets)), path)
-    if table.num_rows == 0:
-        raise InputError(f"{where}: the table is empty: it has columns but no rows")
-    x = _numbers(table, schema.inputs, where)
-    return x, _targets(table, schema, where)[0] if targets else None
-
-
-def _wanted(schema: Schema, targets: Sequence[str]) -> dict[str, pa.DataType]:
     target_type = pa.string() if schema.task is Task.CLASSIFICATION else pa.float64()
-    return dict.fromkeys(schema.inputs, pa.float64()) | dict.fromkeys(targets, target_type)
+    table = _read(path, reader, _wanted(schema.inputs, targets, target_type))
+    x = _numbers(table, schema.inputs, where)
+    return x, read_targets(table, schema, where)[0] if targets else None
+
+
+def _wanted(
+    inputs: Sequence[str], targets: Sequence[str], target_type: pa.DataType
+) -> dict[str, pa.DataType]:
+    return dict.fromkeys(inputs, pa.float64()) | dict.fromkeys(targets, target_type)
+
+
+def _is_number(types: pa.Schema, name: str) -> bool:
+    kind = types.field(name).type
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def _read(path: Path, reader: Format, wanted: dict[str, pa.DataType]) -> pa.Table:
+    table = _guarded(lambda: reader.read(path, wanted), path)
+    if table.num_rows == 0:
+        raise InputError(f"{path}: the table is empty: it has columns but no rows")
+    return table
 
 
 def _guarded(read: Callable, path: Path):
@@ -147,103 +150,6 @@ FORMATS = {
 
 
 def _numbers(table: pa.Table, names: Sequence[str], where: str) -> np.ndarray:
-    columns = [_as_float64(table.column(name), name, where) for name in names]
-    numbers = pa.table(dict(zip(names, columns, strict=True)))
-    return store(_blocks(numbers), table.num_rows, names, where)
-
-
-def _blocks(numbers: pa.Table) -> Iterator[np.ndarray]:
-    rows = max(1, _BLOCK_CELLS // numbers.num_columns)
-    for batch in numbers.to_batches(max_chunksize=rows):
-        yield batch.to_tensor(null_to_nan=True).to_numpy()
-
-
-def _as_float64(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
-    if column.type == pa.float64():
-        return column
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if _is_text(column.type):
-        _refuse_text(column, name, where)
-    try:
-        return column.cast(pa.float64(), safe=False)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise InputError(
-            f"{where}: column {name!r} holds no numbers but {column.type}; turn it into numbers"
-        ) from None
-
-
-def _refuse_text(column: pa.ChunkedArray, name: str, where: str) -> None:
-    for row, text in enumerate(column.to_pylist()):
-        if not _is_number(text):
-            what = "a missing value" if not text else f"{text!r}, which is no number"
-            raise InputError(
-                f"{where}: row {row + 1}, column {name!r} holds {what}; inputs must be numeric"
-            )
-
-
-def _is_number(text: str | None) -> bool:
-    try:
-        float(text or "")
-    except ValueError:
-        return False
-    return "_" not in (text or "")
-
-
-def _targets(table: pa.Table, schema: Schema, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    if schema.task is Task.CLASSIFICATION:
-        name = schema.targets[0]
-        labels, codes = _encode(table.column(name), name, where, schema.classes)
-        return class_numbers(labels, codes, name, where, schema.classes or None)
-    y = _numbers(table, schema.targets, where)
-    if schema.task is Task.COUNT:
-        check_counts(y, schema.targets[0], where)
-    return y, ()
-
-
-def _encode(
-    column: pa.ChunkedArray, name: str, where: str, classes: Sequence[str]
-) -> tuple[list[str], np.ndarray]:
-    if column.null_count:
-        row = pc.index(column.is_null(), True).as_py()
-        raise InputError(f"{where}: row {row + 1}, column {name!r} holds a missing value")
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if _is_text(column.type):
-        column = _decimals(column, classes)
-    if pa.types.is_floating(column.type):
-        column = _whole(column, name, where)
-    encoded = column.dictionary_encode().unify_dictionaries().combine_chunks()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.chunk(0)
-    return [str(label) for label in encoded.dictionary.to_pylist()], encoded.indices.to_numpy()
-
-
-def _decimals(column: pa.ChunkedArray, classes: Sequence[str]) -> pa.ChunkedArray:
-    """Text as numbers if all of it is decimals, as a CSV of real numbers is read for its classes.
-
-    Whole numbers stay text (007 is a label of its own), and so do known classes.
-    """
-    labels = set(column.unique().to_pylist())
-    if labels <= set(classes) or all(map(is_integer, labels)):
-        return column
-    try:
-        return column.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return column
-
-
-def _whole(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
-    try:
-        return column.cast(pa.int64())
-    except pa.ArrowInvalid:
-        raise InputError(
-            f"{where}: column {name!r} holds numbers that are not whole, which are no classes; "
-            "use task 'regression'"
-        ) from None
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    remedy = "inputs must be numeric"
+    columns = [as_float64(table.column(name), name, where, remedy) for name in names]
+    return numbers(columns, names, where)

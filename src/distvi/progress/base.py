@@ -1,7 +1,7 @@
 """Who is told how a run goes."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -26,6 +26,9 @@ class Progress(Protocol):
     def __enter__(self) -> "Progress": ...
 
     def __exit__(self, *exception: object) -> None: ...
+
+    def described(self, lines: Sequence[str]) -> None:
+        """What is to be learnt from which data; comes first, before the context is entered."""
 
     def attached(self, engine: Engine) -> None:
         """Here is what trains; one that is `Watchable` may be asked at any time until the exit."""
@@ -79,6 +82,11 @@ class Callbacks(Progress):
 
     def __exit__(self, *exception: Any) -> None:
         self._contexts.__exit__(*exception)
+
+    def described(self, lines: Sequence[str]) -> None:
+        """Tell all."""
+        for member in self.members:
+            member.described(lines)
 
     def attached(self, engine: Engine) -> None:
         """Tell all."""

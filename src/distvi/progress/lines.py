@@ -1,7 +1,7 @@
 """The progress of a run as plain lines."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,11 @@ class Lines(Silent):
     """One plain line per test, for log files and pipes."""
 
     _has_started = False
+
+    def described(self, lines: Sequence[str]) -> None:
+        """Say it."""
+        for line in lines:
+            _say(line)
 
     def started(self, run: Path, update: int, updates: int) -> None:
         """Say where the run is."""

@@ -1,6 +1,6 @@
 """The progress of a run on a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,11 @@ class Live(Silent):
                 process.state = "ended"
         lines = self._console.height - _OTHER_LINES  # of what is too high the end is cut, the bar
         return Group(process_table(status, lines), *map(_numbers, self._bar.tasks), bar)
+
+    def described(self, lines: Sequence[str]) -> None:
+        """Say it, before the bar is drawn."""
+        for line in lines:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def attached(self, engine: Engine) -> None:
         """Look at it with every refresh; beside many lines the numbers have one of their own."""

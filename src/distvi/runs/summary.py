@@ -31,6 +31,7 @@ def summarize(
     wall_time_s: Mapping[str, float],
     test: Mapping[str, float],
     test_samples: int | None,
+    data: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The fields of summary.json.
 
@@ -44,11 +45,13 @@ def summarize(
         wall_time_s: Of the whole run and its parts, see `distvi.runs.wall_time`.
         test: Metrics of the last test.
         test_samples: Monte Carlo samples of it.
+        data: Task, targets, inputs, classes and rows, see `distvi.data.facts`.
     """
     time_s = counters["training_time_s"]
     return {
         "status": status,
         "dataset": config.data.dataset,
+        "data": dict(data),
         "model": config.model.kind,
         "engine": config.engine.kind,
         "scheme": statistics["scheme"],

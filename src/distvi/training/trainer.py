@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from distvi.config.run import RunConfig
+from distvi.data import facts, sentences
 from distvi.engines.base import (
     Diverged,
     Driven,
@@ -186,6 +187,7 @@ class Trainer:
     def go(self) -> Run:
         """Make the remaining updates and finish the folder."""
         status = "failed"
+        self.progress.described(sentences(self.plan.dataset))
         try:
             tests = self.tests or nullcontext()
             with self.interruption, self.progress, self._recording(), tests, self.engine:
@@ -388,6 +390,7 @@ class Trainer:
             wall_time_s=self.wall.as_json(),
             test=metrics_of_test(tested),
             test_samples=tested.get(TEST_SAMPLES),
+            data=facts(self.plan.dataset),
         )
 
     def _illustrate(self) -> None:
