@@ -1,6 +1,6 @@
 """The commands as functions: what ``distvi train`` does, from Python."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -71,12 +71,19 @@ def train(
     return training.train(resolved, None if out is None else Path(out), progress, own=own)
 
 
-def resume(run: Pathlike | Run, *, progress: Progress | None = None, **own: Any) -> Run:
+def resume(
+    run: Pathlike | Run,
+    *,
+    progress: Progress | None = None,
+    moved_to: Pathlike | None = None,
+    **own: Any,
+) -> Run:
     """Go on with a run that was stopped, from its newest checkpoint; see `distvi.training`.
 
     Args:
         run: The run, or its folder.
         progress: Who is told how it goes.
+        moved_to: Where the run's data are now, if they have moved.
         **own: ``data``, ``model``, ``optimizer`` and ``scheme``, if they were given as objects
             that a run folder cannot hold.
 
@@ -85,10 +92,18 @@ def resume(run: Pathlike | Run, *, progress: Progress | None = None, **own: Any)
             something has to be given again.
     """
     refuse_while_loading("distvi.resume")
-    return training.resume(_path(run), progress, own=again(**own))
+    place = None if moved_to is None else Path(moved_to)
+    return training.resume(_path(run), progress, own=again(**own), moved_to=place)
 
 
-def evaluate(run: Pathlike | Run, data: Any = None, *, model: Any = None) -> dict[str, float]:
+def evaluate(
+    run: Pathlike | Run,
+    data: Any = None,
+    *,
+    model: Any = None,
+    moved_to: Pathlike | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> dict[str, float]:
     """Test metrics of a run; see `distvi.runs.predict.evaluate`.
 
     Args:
@@ -96,10 +111,18 @@ def evaluate(run: Pathlike | Run, data: Any = None, *, model: Any = None) -> dic
         data: A name or a path, arrays ``(x, y)``, or a `distvi.Dataset`; None: the part of the
             run's own data that it held out.
         model: The model, if it was given as an object that a run folder cannot hold.
+        moved_to: Where the run's own data are now, if they have moved.
+        tell: Called with a line about which rows were tested on.
     """
     if isinstance(data, PathLike):
         data = str(data)
-    return predict_module.evaluate(load_run(_path(run)), data, own=Own(model=model))
+    place = None if moved_to is None else Path(moved_to)
+    found = load_run(_path(run))
+    rows = predict_module.rows_to_test(found, data, place)
+    metrics = predict_module.evaluate(found, rows.examples, own=Own(model=model))
+    if tell is not None:
+        tell(f"tested on {rows.words}")
+    return metrics
 
 
 def predict(run: Pathlike | Run, inputs: Any, out: Pathlike, *, model: Any = None) -> int:

@@ -20,6 +20,10 @@ class InputError(DistviError):
     exit_status = 2
 
 
+class InputWarning(UserWarning):
+    """The input can be used, but is perhaps not what was meant."""
+
+
 class RunFailed(DistviError):
     """A run that began properly could not go on; its last good checkpoint is kept."""
 

@@ -258,6 +258,20 @@ def test_a_run_whose_data_have_changed(distvi: Distvi, command: str, copied: Pat
     refused(distvi, "is not the data set that", command, copied)
 
 
+@pytest.mark.parametrize("command", ["resume", "evaluate"])
+def test_a_run_whose_rows_have_been_sorted(distvi: Distvi, command: str, copied: Path) -> None:
+    header, *rows = write_table(Path("table.csv")).read_text().splitlines()
+    Path("sorted.csv").write_text("\n".join([header, *sorted(rows)]) + "\n")
+    message = "other values, or another order of rows; which of them are held out cannot be told"
+    refused(distvi, message, command, copied, "--data", "sorted.csv")
+
+
+def test_other_rows_beside_where_the_run_s_own_are(distvi: Distvi, finished: Path) -> None:
+    write_table(Path("other.csv"))
+    message = "--data says where the run's own data are, but other.csv is to be tested on"
+    refused(distvi, message, "evaluate", finished, "other.csv", "--data", "other.csv")
+
+
 def test_predict_for_other_columns(distvi: Distvi, finished: Path) -> None:
     Path("new.csv").write_text("a,c\n1,2\n")
     refused(distvi, "'b'", "predict", finished, "new.csv", "--out", "p.csv")

@@ -138,8 +138,39 @@ def test_evaluate_repeats_the_last_test(distvi: Distvi, finished: Path) -> None:
 
 
 def test_evaluate_on_another_table(distvi: Distvi, finished: Path) -> None:
-    answer = distvi("evaluate", finished, write_table(Path("other.csv")), "--json")
+    Path("other.csv").write_text("a,b,y\n1,2,1010\n2,1,1080\n")
+    answer = distvi("evaluate", finished, "other.csv", "--json")
     assert set(json.loads(answer.out)) >= {"rmse", "mnll"}
+    assert answer.err == "tested on all 2 rows of other.csv\n"
+
+
+def test_evaluate_on_rows_that_were_trained_on_is_told(distvi: Distvi, finished: Path) -> None:
+    answer = distvi("evaluate", finished, write_table(Path("copy.csv")))
+    assert answer.err.splitlines() == [
+        f"distvi: warning: 54 of 60 rows to test on are among those that {finished} learnt from: "
+        "the metrics will look better than the model is",
+        "tested on all 60 rows of copy.csv",
+    ]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "resume"])
+def test_data_that_have_moved(distvi: Distvi, numbers: Path, copied: Path, command: str) -> None:
+    shown = distvi("evaluate", copied, "--json").out
+    Path("old.csv").write_bytes(numbers.read_bytes())
+    Path("new.csv").write_bytes(numbers.read_bytes())
+    toml = copied / "run.toml"
+    toml.write_text(toml.read_text().replace(str(numbers), str(Path("old.csv").resolve())))
+    Path("old.csv").unlink()
+    answer = distvi(command, copied)
+    assert answer.status == 2
+    assert "is not there; if it has moved, say where to: --data PATH" in answer.err
+    shutil.rmtree(copied / f"checkpoints/{UPDATES}")
+    answer = distvi(command, copied, "--data", "new.csv", "--json")
+    assert answer.status == 0, answer.err
+    if command == "resume":  # and from now on they are found there
+        assert distvi("evaluate", copied, "--json").out == shown
+    else:
+        assert "tested on the 6 of 60 rows that were held out" in answer.err
 
 
 def test_evaluate_on_the_run_s_own_data_takes_what_it_held_out(
@@ -272,7 +303,7 @@ def test_the_summary_holds_the_last_test_though_one_of_its_metrics_is_not_finite
 def test_json_has_null_for_a_metric_that_is_not_finite(
     distvi: Distvi, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distvi.api.evaluate", lambda run, dataset: {"mnll": float("inf")})
+    monkeypatch.setattr("distvi.api.evaluate", lambda *_, **__: {"mnll": float("inf")})
     assert json.loads(distvi("evaluate", finished, "--json").out) == {"mnll": None}
 
 

@@ -158,7 +158,7 @@ def test_resume_goes_on_with_everything_that_is_given_again(monkeypatch: Any) ->
         with pytest.raises(InputError, match=words):
             distvi.resume(stopped, **others)
     assert_equal(distvi.resume(stopped, **given), whole, rtol=0)
-    with pytest.raises(InputError, match=r"not those that .* began with: other values"):
+    with pytest.raises(InputError, match=r"not what it was when .* began: other values"):
         distvi.resume(whole, **{**given, "data": (data[0] + 1.0, data[1])})
 
 

@@ -78,7 +78,7 @@ class Run:
 
     @cached_property
     def checksum(self) -> str:
-        """Of the data, if they were made in memory; else empty."""
+        """Of the data, see `Dataset.checksum`; empty in folders of before it was kept."""
         return _parsed(self.path / DATA, "checksum", str, "")
 
     @property
@@ -101,6 +101,10 @@ class Run:
         if not updates:
             raise InputError(f"{self.path} holds no checkpoint")
         return checkpoints.read(self.checkpoint_folder / str(updates[-1]))
+
+    def write_config(self, config: RunConfig) -> None:
+        """Replace run.toml."""
+        replace_bytes(self.path / CONFIG, write_toml(config.model_dump()).encode())
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace summary.json."""
@@ -168,7 +172,7 @@ def create(
     schema: Schema,
     standardization: Standardization,
     n_train: int,
-    checksum: str = "",
+    checksum: str,
 ) -> Run:
     """Make a run folder with its configuration and what predictions need to be undone.
 
@@ -178,7 +182,7 @@ def create(
         schema: The columns of the data.
         standardization: Learnt on the training part.
         n_train: Number of training examples.
-        checksum: Of data in memory, which will have to be given again.
+        checksum: Of the data, by which they are known again.
 
     Raises:
         InputError: the folder holds a run already, or cannot be written.
@@ -187,7 +191,7 @@ def create(
         "schema": schema.to_json(),
         "standardization": standardization.to_json(),
         "n_train": n_train,
-        **({"checksum": checksum} if checksum else {}),
+        "checksum": checksum,
     }
     check_new(out)
     made: list[Path] = []

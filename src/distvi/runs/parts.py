@@ -1,5 +1,6 @@
 """The parts of a run: its data, model, key and predictor, from its configuration."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +65,51 @@ def load_dataset(settings: DataSettings, given: Any = None) -> Dataset:
     )
 
 
+def own_config(run: Run, moved_to: Path | None) -> RunConfig:
+    """A run's configuration, with the place where its data are now.
+
+    Args:
+        run: The run.
+        moved_to: The table or folder, or for a data set with a name the folder of its files; None:
+            where they were.
+
+    Raises:
+        InputError: they are not there.
+    """
+    settings = run.config.data
+    is_named = settings.dataset in {entry.name for entry in data.available()}
+    if moved_to is not None:
+        if settings.dataset == MEMORY:
+            raise InputError("the data of this run were made in memory; give them again: data=...")
+        place = {"data_dir" if is_named else "dataset": str(moved_to)}
+        settings = locate(settings.model_copy(update=place))
+    if not (is_named or settings.dataset == MEMORY or Path(settings.dataset).exists()):
+        raise InputError(
+            f"{settings.dataset}, from which {run.path} learnt, is not there; if it has moved, say "
+            "where to: --data PATH"
+        )
+    return run.config.model_copy(update={"data": settings})
+
+
 def check_same_data(dataset: Dataset, run: Run) -> None:
     """Refuse data that are no longer those that a run began with.
 
     Raises:
-        InputError: other columns, or another number of training examples; in memory, other values.
+        InputError: other columns, another number of rows, other values, or another order.
     """
+    ours, theirs = run.schema, replace(dataset.schema, name=run.schema.name)
+    name = "what is given" if run.config.data.dataset == MEMORY else dataset.name
+    if theirs != ours or len(dataset.train) != run.n_train:
+        raise InputError(
+            f"{name} is not the data set that {run.path} began with: other columns, or another "
+            "number of rows"
+        )
     if run.checksum and dataset.checksum() != run.checksum:
         raise InputError(
-            f"the data are not those that {run.path} began with: other values, or another order"
-        )
-    if dataset.schema != run.schema or len(dataset.train) != run.n_train:
-        raise InputError(
-            f"{run.config.data.dataset} is not the data set that {run.path} began with: other "
-            "columns, or another number of rows"
+            f"{name} is not what it was when {run.path} began: other values, or another order of "
+            "rows; which of them are held out cannot be told any more. Bring the data back, or say "
+            "where they are (--data PATH); to test on all rows of a copy: distvi evaluate "
+            f"{run.path} COPY"
         )
 
 

@@ -1,10 +1,11 @@
 """What a trained run says of new inputs: metrics where the targets are known, tables elsewhere."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,9 +14,10 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from distvi import data
+from distvi.config.data import MEMORY, DataSettings
 from distvi.data import Dataset, Examples, Task
 from distvi.data.arrays import checked, inputs_of, targets_of
-from distvi.errors import InputError
+from distvi.errors import InputError, InputWarning
 from distvi.evaluation.metrics import QUANTILES
 from distvi.evaluation.predictor import Evaluation, Predictor
 from distvi.models import Model
@@ -28,31 +30,75 @@ from distvi.runs.parts import (
     locate,
     make_predictor,
     model_of,
+    own_config,
     run_key,
 )
 from distvi.system.precision import in_float32
 
 Writer = Callable[[Any, pa.Schema], Any]
+_COMPARED_BYTES = 1 << 30
+
 WRITERS: dict[str, Writer] = {".parquet": pq.ParquetWriter, ".csv": pacsv.CSVWriter}
 
 
-@in_float32()
-def evaluate(run: Run, dataset: Any = None, *, own: Own = NOTHING) -> dict[str, float]:
-    """Metrics of a run's newest checkpoint.
+class RowsToTest(NamedTuple):
+    """Examples to test on, and which ones they are in words."""
+
+    examples: Examples
+    words: str
+
+
+def rows_to_test(run: Run, dataset: Any = None, moved_to: Path | None = None) -> RowsToTest:
+    """The rows that a run is evaluated on.
 
     Args:
         run: The run.
         dataset: Another data set, whose test part is used, or a table of the run's columns, all
             of whose rows are; None, or the run's own data: the part that the run held out. Arrays
             ``(x, y)`` are as a table, and a `Dataset` as a data set.
+        moved_to: Where the run's own data are now.
+
+    Raises:
+        InputError: other columns, no targets, or the run's own data have changed since.
+
+    Warns:
+        InputWarning: some of the rows are among those that the run learnt from.
+    """
+    own = run.config.data
+    if dataset is None or _is_own(own, dataset):
+        return _held_out(run, load_dataset(own_config(run, moved_to).data))
+    if moved_to is not None:
+        raise InputError(
+            f"--data says where the run's own data are, but {dataset} is to be tested on; leave "
+            "one of them out"
+        )
+    if not isinstance(dataset, str):
+        found = _in_memory(run, as_data(dataset))
+    elif dataset in {entry.name for entry in data.available()} or Path(dataset).is_dir():
+        found = _test_part(run, data.load(dataset, data_dir=own.data_dir))
+    else:
+        x, y = data.load_inputs(dataset, run.schema)
+        if y is None:
+            targets = ", ".join(run.schema.targets)
+            raise InputError(f"{dataset} has no target column ({targets}) to evaluate against")
+        found = RowsToTest(Examples(x, y), f"all {len(x):,} rows of {dataset}")
+    _warn_of_known(found.examples, run)
+    return found
+
+
+@in_float32()
+def evaluate(run: Run, examples: Examples, *, own: Own = NOTHING) -> dict[str, float]:
+    """Metrics of a run's newest checkpoint.
+
+    Args:
+        run: The run.
+        examples: To test on; see `rows_to_test`.
         own: What the run was given as objects and cannot be made again.
 
     Raises:
-        InputError: a damaged checkpoint, other columns, no targets, or the run's own data have
-            changed since.
+        InputError: a damaged checkpoint, or the model has to be given again.
     """
     predictor, params = load_predictor(run, own)
-    examples = _examples(run, dataset)
     return Evaluation(predictor, params, examples, run.schema.targets[0]).metrics
 
 
@@ -113,46 +159,66 @@ def load_predictor(run: Run, own: Own = NOTHING) -> tuple[Predictor, Any]:
     return predictor, params
 
 
-def _examples(run: Run, dataset: Any) -> Examples:
-    own = run.config.data
-    if dataset is not None and not isinstance(dataset, str):
-        return _in_memory(run, as_data(dataset))
-    if (
-        dataset is None
-        or locate(own.model_copy(update={"dataset": dataset})).dataset == own.dataset
-    ):
-        found = load_dataset(own)
-        check_same_data(found, run)
-        return found.test
-    named = dataset in {entry.name for entry in data.available()}
-    if named or Path(dataset).is_dir():
-        return _test_part(run, data.load(dataset, data_dir=own.data_dir))
-    x, y = data.load_inputs(dataset, run.schema)
-    if y is None:
-        targets = ", ".join(run.schema.targets)
-        raise InputError(f"{dataset} has no target column ({targets}) to evaluate against")
-    return Examples(x, y)
+def _is_own(own: DataSettings, dataset: Any) -> bool:
+    """Whether a name or path is that of the run's own data."""
+    is_named = isinstance(dataset, str)
+    return is_named and locate(own.model_copy(update={"dataset": dataset})).dataset == own.dataset
 
 
-def _in_memory(run: Run, given: Any) -> Examples:
+def _held_out(run: Run, found: Dataset) -> RowsToTest:
+    check_same_data(found, run)
+    rows = len(found.train) + len(found.test)
+    return RowsToTest(found.test, f"the {len(found.test):,} of {rows:,} rows that were held out")
+
+
+def _in_memory(run: Run, given: Any) -> RowsToTest:
     """What to evaluate on of data in memory: the test part of the run's own, or of a data set."""
     if isinstance(given, Dataset):
         return _test_part(run, checked(given))
-    if run.checksum:
+    if run.config.data.dataset == MEMORY:
         with suppress(InputError):  # too few rows to be split again, say: they are others
-            same = dataset_of(given, run.config.data)
-            if same.checksum() == run.checksum:
-                return same.test
+            return _held_out(run, dataset_of(given, run.config.data))
     if len(given) != 2:
         raise InputError("give the rows to evaluate on as (x, y)")
-    return Examples(inputs_of(given[0], run.schema), targets_of(given[1], run.schema))
+    examples = Examples(inputs_of(given[0], run.schema), targets_of(given[1], run.schema))
+    return RowsToTest(examples, f"all {len(examples):,} rows given")
 
 
-def _test_part(run: Run, found: Dataset) -> Examples:
+def _test_part(run: Run, found: Dataset) -> RowsToTest:
     theirs, ours = found.schema, run.schema
     if (theirs.inputs, theirs.targets, theirs.classes) != (ours.inputs, ours.targets, ours.classes):
         raise InputError(f"{found.name} has other columns than {ours.name}, which the run learnt")
-    return found.test
+    return RowsToTest(found.test, f"the test part of {found.name}: {len(found.test):,} rows")
+
+
+def _warn_of_known(examples: Examples, run: Run) -> None:
+    """Warn if a model is to be tested on what it learnt from, where that can be found out."""
+    try:
+        ours = load_dataset(run.config.data)
+        check_same_data(ours, run)
+    except InputError:
+        return
+    if max(ours.train.x.nbytes, examples.x.nbytes) > _COMPARED_BYTES:
+        return
+    known = set(_row_bytes(ours.train))
+    count = sum(row in known for row in _row_bytes(examples))
+    if count:
+        warnings.warn(
+            f"{count:,} of {len(examples):,} rows to test on are among those that {run.path} "
+            "learnt from: the metrics will look better than the model is",
+            InputWarning,
+            stacklevel=3,
+        )
+
+
+def _row_bytes(examples: Examples) -> Iterator[bytes]:
+    """Each row, targets included, as something to compare."""
+    start = 0
+    for block in examples.blocks():
+        targets = examples.y[start : start + len(block)].reshape(len(block), -1)
+        rows = np.concatenate([block, targets], axis=1, dtype=np.float32, casting="unsafe")
+        yield from (row.tobytes() for row in rows)
+        start += len(block)
 
 
 def _table_schema(run: Run) -> pa.Schema:

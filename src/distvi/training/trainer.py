@@ -29,7 +29,7 @@ from distvi.progress import Progress, Silent
 from distvi.runs import checkpoints
 from distvi.runs.folder import TEST_SAMPLES, Run, check_new, create, load_run, metrics_of_test
 from distvi.runs.own import NOTHING, Own
-from distvi.runs.parts import check_same_data
+from distvi.runs.parts import check_same_data, own_config
 from distvi.runs.recording import journal_file, trace_file
 from distvi.runs.summary import summarize
 from distvi.runs.wall_time import WallTime
@@ -100,14 +100,19 @@ def train(
     plan = prepare(config, own=own)
     engine = plan.engine()
     dataset = plan.dataset
-    checksum = "" if own.data is None else dataset.checksum()
-    n_train = len(dataset.train)
+    checksum, n_train = dataset.checksum(), len(dataset.train)
     run = create(out, plan.config, dataset.schema, plan.standardization, n_train, checksum)
     return Trainer(run, plan, engine, progress or Silent(), wall).go()
 
 
 @in_float32()
-def resume(path: Path, progress: Progress | None = None, *, own: Own = NOTHING) -> Run:
+def resume(
+    path: Path,
+    progress: Progress | None = None,
+    *,
+    own: Own = NOTHING,
+    moved_to: Path | None = None,
+) -> Run:
     """Go on with a run from its newest checkpoint, bit for bit as if it had never stopped.
 
     A newest checkpoint that is damaged is passed over with a warning, if there is one before it.
@@ -116,6 +121,7 @@ def resume(path: Path, progress: Progress | None = None, *, own: Own = NOTHING) 
         path: The run folder.
         progress: Who is told how it goes.
         own: Objects that the run began with and that its configuration cannot hold.
+        moved_to: Where the run's data are now, if they have moved; run.toml will say so.
 
     Raises:
         InputError: no run folder, no checkpoint that can be read, or other data than before.
@@ -123,8 +129,9 @@ def resume(path: Path, progress: Progress | None = None, *, own: Own = NOTHING) 
     """
     wall = WallTime()
     run = load_run(path)
-    _assist_if_asked(run.config, own)
-    plan = prepare(run.config, run.standardization, own)
+    config = own_config(run, moved_to)
+    _assist_if_asked(config, own)
+    plan = prepare(config, run.standardization, own)
     check_same_data(plan.dataset, run)
     progress = progress or Silent()
     checkpoint = _newest_good(run, progress)
@@ -144,6 +151,8 @@ def resume(path: Path, progress: Progress | None = None, *, own: Own = NOTHING) 
         progress.finished(path, run.summary)
         return run
     engine = plan.engine(start)
+    if moved_to is not None:
+        run.write_config(config)
     rows = [row for row in run.metrics.to_pylist() if row["update"] <= checkpoint.update]
     return Trainer(run, plan, engine, progress, wall, counters, rows).go()
 
