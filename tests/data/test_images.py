@@ -403,11 +403,10 @@ def test_images_to_predict(tmp_path: Path, seed: int):
     arrays = write_mnist(tmp_path, seed)
     schema = load("mnist", data_dir=tmp_path).schema
     expected = arrays["t10k-images-idx3-ubyte"].reshape(5, 16)
-    x, y = load_inputs(tmp_path / "t10k-images-idx3-ubyte", schema)
+    x = load_inputs(tmp_path / "t10k-images-idx3-ubyte", schema)
     np.testing.assert_array_equal(x, expected)
-    assert y is None
     np.save(tmp_path / "images.npy", arrays["t10k-images-idx3-ubyte"])
-    np.testing.assert_array_equal(load_inputs(tmp_path / "images.npy", schema)[0], expected)
+    np.testing.assert_array_equal(load_inputs(tmp_path / "images.npy", schema), expected)
     np.save(tmp_path / "images.npy", np.zeros((5, 3, 4)))
     with pytest.raises(InputError, match="the model takes rows of 16"):
         load_inputs(tmp_path / "images.npy", schema)

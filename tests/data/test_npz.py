@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distvi.data import Task, load, load_inputs
+from distvi.data import Task, load, load_examples, load_inputs
 from distvi.data.npz import read_npz
 from distvi.errors import InputError
 
@@ -36,9 +36,10 @@ def test_columns_side_by_side(tmp_path: Path, save: Save):
     assert (data.inputs, data.targets) == (("a", "b0", "b1"), ("y0", "y1"))
     np.testing.assert_array_equal(data.train.x, np.array([[1, 1, 1], [2, 1, 1]], np.float32))
     np.testing.assert_array_equal(data.train.y, np.array([[2, 3], [4, 5]], np.float32))
-    x, y = load_inputs(tmp_path / "t.npz", data.schema)
-    assert x.shape == (3, 3)
-    np.testing.assert_array_equal(y, arrays["y"])
+    assert load_inputs(tmp_path / "t.npz", data.schema).shape == (3, 3)
+    examples = load_examples(tmp_path / "t.npz", data.schema)
+    assert examples.x.shape == (3, 3)
+    np.testing.assert_array_equal(examples.y, arrays["y"])
 
 
 def test_whole_numbers_as_classes(tmp_path: Path, save: Save):
@@ -105,3 +106,13 @@ def test_a_truncated_archive(tmp_path: Path, save: Save):
     (tmp_path / "t.npz").write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match="not a readable NPZ archive"):
         load(tmp_path / "t.npz", target="y")
+
+
+def test_targets_are_not_read_for_prediction(tmp_path: Path, save: Save):
+    save(tmp_path / "t.npz", a=np.arange(3), y=np.arange(3.0))
+    schema = load(tmp_path / "t.npz", target="y", test_indices=[0]).schema
+    save(tmp_path / "new.npz", a=np.arange(3), y=np.full(3, np.nan))
+    np.testing.assert_array_equal(load_inputs(tmp_path / "new.npz", schema)[:, 0], [0, 1, 2])
+    save(tmp_path / "new.npz", a=np.arange(3))
+    with pytest.raises(InputError, match="no column named 'y', the target"):
+        load_examples(tmp_path / "new.npz", schema)

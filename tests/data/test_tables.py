@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from distvi.data import Schema, Task, load, load_inputs
+from distvi.data import Schema, Task, load, load_examples, load_inputs
 from distvi.errors import InputError
 
 
@@ -95,7 +95,7 @@ def test_labels_without_the_white_space_around_them(tmp_path: Path):
     data = load(path, target="y", test_indices=[3])
     assert data.classes == ("no", "yes")
     np.testing.assert_array_equal(data.train.y, [1, 1, 0])
-    _, y = load_inputs(csv(tmp_path, "a,y\n1,  yes \n"), data.schema)
+    y = load_examples(csv(tmp_path, "a,y\n1,  yes \n"), data.schema).y
     np.testing.assert_array_equal(y, [1])
 
 
@@ -106,7 +106,7 @@ def test_true_and_false_are_classes_in_any_file(tmp_path: Path):
         data = load(path, target="y", test_indices=[3])
         assert (data.task, data.classes) == (Task.CLASSIFICATION, ("false", "true"))
         np.testing.assert_array_equal(data.train.y, [1, 0, 1])
-        _, y = load_inputs(binary, data.schema)
+        y = load_examples(binary, data.schema).y
         np.testing.assert_array_equal(y, [1, 0, 1, 0])
 
 
@@ -121,7 +121,7 @@ def test_whole_decimals_are_classes_as_parquet_has_them(tmp_path: Path):
     path = csv(tmp_path, "a,y\n1,1.0\n2,2.0\n3,1\n")
     data = load(path, target="y", task=Task.CLASSIFICATION, test_indices=[2])
     assert data.classes == ("1", "2")
-    _, y = load_inputs(csv(tmp_path, "a,y\n1,2.0\n2,1.0\n"), data.schema)
+    y = load_examples(csv(tmp_path, "a,y\n1,2.0\n2,1.0\n"), data.schema).y
     np.testing.assert_array_equal(y, [1, 0])
 
 
@@ -351,18 +351,32 @@ def schema_of(path: Path, **options: object) -> Schema:
 
 def test_inputs_for_prediction_in_another_order(tmp_path: Path):
     schema = schema_of(csv(tmp_path, "a,b,y\n1,2,3\n1,2,3\n"))
-    x, y = load_inputs(csv(tmp_path, "extra,b,a\nu,20,10\n"), Schema.from_json(schema.to_json()))
+    x = load_inputs(csv(tmp_path, "extra,b,a\nu,20,10\n"), Schema.from_json(schema.to_json()))
     np.testing.assert_array_equal(x, np.array([[10, 20]], np.float32))
-    assert y is None
+
+
+@pytest.mark.parametrize("cell", ["", "?", "unknown"])
+def test_a_target_is_not_read_for_prediction(tmp_path: Path, cell: str):
+    schema = schema_of(csv(tmp_path, "a,y\n1,2\n3,4\n"))
+    x = load_inputs(csv(tmp_path, f"a,y\n5,{cell}\n6,7\n"), schema)
+    np.testing.assert_array_equal(x, np.array([[5], [6]], np.float32))
+
+
+def test_without_its_target_a_table_cannot_be_evaluated_on(tmp_path: Path):
+    schema = schema_of(csv(tmp_path, "a,price,y\n1,2,3\n3,4,5\n"), target="price")
+    with pytest.raises(InputError, match=r"no column named 'price', the target .*did you mean"):
+        load_examples(csv(tmp_path, "a,y,prices\n1,2,3\n"), schema)
+    with pytest.raises(InputError, match="holds no targets"):
+        load_examples(tmp_path / "x.npy", schema)
 
 
 def test_inputs_with_targets_use_the_trained_classes(tmp_path: Path):
     schema = schema_of(csv(tmp_path, "a,y\n1,u\n2,v\n3,w\n"))
     path = csv(tmp_path, "a,y\n1,w\n")
-    np.testing.assert_array_equal(load_inputs(path, schema)[1], [2])
+    np.testing.assert_array_equal(load_examples(path, schema).y, [2])
     path = csv(tmp_path, "a,y\n1,w\n1,x\n")
     with pytest.raises(InputError, match="row 2, column 'y' holds 'x', which is no class"):
-        load_inputs(path, schema)
+        load_examples(path, schema)
 
 
 @pytest.mark.parametrize(
@@ -389,7 +403,7 @@ def test_arrays_of_any_number_type_are_predicted_for(tmp_path: Path):
     schema = Schema("t", Task.REGRESSION, ("a", "b"), ("y",))
     for kind in (np.float64, np.int16, np.bool_):
         np.save(tmp_path / "x.npy", np.array([[0, 1], [1, 0]], kind))
-        x, _ = load_inputs(tmp_path / "x.npy", schema)
+        x = load_inputs(tmp_path / "x.npy", schema)
         np.testing.assert_array_equal(x, np.array([[0, 1], [1, 0]], np.float32))
 
 

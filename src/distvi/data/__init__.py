@@ -4,7 +4,7 @@ from distvi.data.arrays import from_arrays
 from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.data.deformation import augment
 from distvi.data.facts import facts, sentences
-from distvi.data.loading import load, load_inputs
+from distvi.data.loading import load, load_examples, load_inputs
 from distvi.data.registry import available, data_folder, fetch, info
 from distvi.data.sampling import batch_indices, default_block, share_indices
 from distvi.data.splits import (
@@ -32,6 +32,7 @@ __all__ = [
     "from_arrays",
     "info",
     "load",
+    "load_examples",
     "load_inputs",
     "read_test_indices",
     "sentences",

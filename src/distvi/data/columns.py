@@ -194,6 +194,20 @@ def check_columns(columns: Sequence[str], schema: Schema, where: str) -> None:
             )
 
 
+def check_has_targets(columns: Sequence[str], schema: Schema, where: str) -> None:
+    """Refuses a file to evaluate on that lacks a target.
+
+    Raises:
+        InputError: names the missing column.
+    """
+    for name in schema.targets:
+        if name not in columns:
+            raise InputError(
+                f"{where}: no column named {name!r}, the target to evaluate against"
+                f"{near(name, columns)}"
+            )
+
+
 def near(name: str, known: Sequence[str]) -> str:
     """``errors.nearest``, cut to what a line can hold."""
     hint = nearest(name, known)

@@ -9,15 +9,15 @@ import numpy as np
 from jaxtyping import Integer
 
 from distvi.data.columns import near, store
-from distvi.data.dataset import Dataset, Schema, Task
+from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.data.folder import SCHEMA_FILE, read_folder
 from distvi.data.idx import read_idx
 from distvi.data.mapping import map_npy
 from distvi.data.mnist import holds_mnist, read_mnist
-from distvi.data.npz import read_npz, read_npz_inputs
+from distvi.data.npz import read_npz, read_npz_examples, read_npz_inputs
 from distvi.data.registry import Entry, available, data_folder, info
 from distvi.data.splits import read_test_indices, refuse_one_class, refuse_two_splits, split
-from distvi.data.tables import FORMATS, read_table, read_table_inputs
+from distvi.data.tables import FORMATS, read_table, read_table_examples, read_table_inputs
 from distvi.errors import InputError
 
 _TABLES = (*FORMATS, ".npz")
@@ -69,16 +69,16 @@ def load(
     return split(x, y, schema, test_fraction, split_seed, test_indices)
 
 
-def load_inputs(path: str | Path, schema: Schema) -> tuple[np.ndarray, np.ndarray | None]:
-    """New inputs for a trained model, and the targets where the file has them.
+def load_inputs(path: str | Path, schema: Schema) -> np.ndarray:
+    """New inputs for a trained model; columns that are none of its inputs are not looked at.
 
     Args:
-        path: A table with the model's input columns (others are ignored), or images or rows
-            without names as ``.npy`` or IDX.
+        path: A table with the model's input columns, or images or rows without names as ``.npy``
+            or IDX.
         schema: The columns of the data that the model was trained on.
 
     Returns:
-        x (rows, inputs) and y or None.
+        x (rows, inputs).
 
     Raises:
         InputError: the file is missing or bad, or does not have the model's inputs.
@@ -90,7 +90,28 @@ def load_inputs(path: str | Path, schema: Schema) -> tuple[np.ndarray, np.ndarra
     if suffix == ".npz":
         return read_npz_inputs(path, schema)
     x = map_npy(path) if suffix == ".npy" else read_idx(path)
-    return _rows(x, schema, str(path)), None
+    return _rows(x, schema, str(path))
+
+
+def load_examples(path: str | Path, schema: Schema) -> Examples:
+    """New inputs for a trained model with their targets.
+
+    Args:
+        path: A table with the model's input and target columns.
+        schema: The columns of the data that the model was trained on.
+
+    Raises:
+        InputError: the file is missing or bad, or does not have the model's inputs and targets.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in _TABLES:
+        targets = ", ".join(schema.targets)
+        raise InputError(
+            f"{path}: holds no targets ({targets}): it is no CSV, Parquet or NPZ table"
+        )
+    reader = read_npz_examples if suffix == ".npz" else read_table_examples
+    return Examples(*reader(path, schema))
 
 
 def _rows(x: np.ndarray, schema: Schema, where: str) -> np.ndarray:

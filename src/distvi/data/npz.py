@@ -9,6 +9,7 @@ import numpy as np
 from distvi.data.columns import (
     check_columns,
     check_counts,
+    check_has_targets,
     check_targets,
     choose_task,
     class_numbers,
@@ -54,25 +55,40 @@ def read_npz(
     return x, y, Schema(path.name, task, inputs, names, classes)
 
 
-def read_npz_inputs(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray | None]:
-    """The inputs of a trained model from an archive, and the targets where it has them.
+def read_npz_inputs(path: Path, schema: Schema) -> np.ndarray:
+    """The inputs of a trained model from an archive.
 
     Raises:
         InputError: an input is missing, or its values are bad.
     """
+    return _inputs(_arrays(path), schema, str(path))
+
+
+def read_npz_examples(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray]:
+    """The inputs of a trained model from an archive, and the targets.
+
+    Raises:
+        InputError: an input or a target is missing, or its values are bad.
+    """
     where, arrays = str(path), _arrays(path)
+    x = _inputs(arrays, schema, where)
+    names = {name: _column_names(name, array) for name, array in arrays.items()}
+    check_has_targets([each for columns in names.values() for each in columns], schema, where)
+    given = set(schema.targets)
+    targets = {name: arrays[name] for name, columns in names.items() if given & set(columns)}
+    return x, _targets(targets, schema.task, where, schema.classes or None)[0]
+
+
+def _inputs(arrays: Mapping[str, np.ndarray], schema: Schema, where: str) -> np.ndarray:
     columns = {name: _column_names(name, array) for name, array in arrays.items()}
     check_columns([name for names in columns.values() for name in names], schema, where)
-    known, given = set(schema.inputs), set(schema.targets)
+    known = set(schema.inputs)
     features = {name: arrays[name] for name, names in columns.items() if known & set(names)}
     x, inputs = _numbers(features, where)
     if inputs != schema.inputs:
         position = {name: number for number, name in enumerate(inputs)}
         x = x[:, [position[name] for name in schema.inputs]]
-    targets = {name: arrays[name] for name, names in columns.items() if given & set(names)}
-    if len(given) > sum(len(columns[name]) for name in targets):
-        return x, None
-    return x, _targets(targets, schema.task, where, schema.classes or None)[0]
+    return x
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

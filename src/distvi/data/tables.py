@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from distvi.data.columns import check_columns, check_targets
+from distvi.data.columns import check_columns, check_has_targets, check_targets
 from distvi.data.dataset import Schema, Task
 from distvi.data.targets import as_float64, numbers, read_targets, task_of
 from distvi.errors import InputError
@@ -65,20 +65,34 @@ def read_table(
     return x, y, replace(schema, classes=classes)
 
 
-def read_table_inputs(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray | None]:
-    """The inputs of a trained model from a table, and the targets where the table has them all.
+def read_table_inputs(path: Path, schema: Schema) -> np.ndarray:
+    """The inputs of a trained model from a table; no other column is read.
 
     Raises:
         InputError: an input is missing, or its values are bad.
     """
-    reader, where = FORMATS[path.suffix.lower()], str(path)
+    return _numbers(_columns_of(path, schema, ()), schema.inputs, str(path))
+
+
+def read_table_examples(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarray]:
+    """The inputs of a trained model from a table, and the targets.
+
+    Raises:
+        InputError: an input or a target is missing, or its values are bad.
+    """
+    table = _columns_of(path, schema, schema.targets)
+    x = _numbers(table, schema.inputs, str(path))
+    return x, read_targets(table, schema, str(path))[0]
+
+
+def _columns_of(path: Path, schema: Schema, targets: Sequence[str]) -> pa.Table:
+    reader = FORMATS[path.suffix.lower()]
     types = _guarded(lambda: reader.types(path), path)
-    check_columns(types.names, schema, where)
-    targets = schema.targets if set(schema.targets) <= set(types.names) else ()
+    check_columns(types.names, schema, str(path))
+    if targets:
+        check_has_targets(types.names, schema, str(path))
     target_type = pa.string() if schema.task is Task.CLASSIFICATION else pa.float64()
-    table = _read(path, reader, _wanted(schema.inputs, targets, target_type))
-    x = _numbers(table, schema.inputs, where)
-    return x, read_targets(table, schema, where)[0] if targets else None
+    return _read(path, reader, _wanted(schema.inputs, targets, target_type))
 
 
 def _wanted(

@@ -77,11 +77,8 @@ def rows_to_test(run: Run, dataset: Any = None, moved_to: Path | None = None) ->
     elif dataset in {entry.name for entry in data.available()} or Path(dataset).is_dir():
         found = _test_part(run, data.load(dataset, data_dir=own.data_dir))
     else:
-        x, y = data.load_inputs(dataset, run.schema)
-        if y is None:
-            targets = ", ".join(run.schema.targets)
-            raise InputError(f"{dataset} has no target column ({targets}) to evaluate against")
-        found = RowsToTest(Examples(x, y), f"all {len(x):,} rows of {dataset}")
+        examples = data.load_examples(dataset, run.schema)
+        found = RowsToTest(examples, f"all {len(examples):,} rows of {dataset}")
     _warn_of_known(found.examples, run)
     return found
 
@@ -129,7 +126,7 @@ def predict(run: Run, inputs: Any, out: Path, *, own: Own = NOTHING) -> int:
         table = Path(inputs)
         if out.resolve() == table.resolve():
             raise InputError(f"--out {out} is the table of inputs; choose another file")
-        x, _ = data.load_inputs(table, run.schema)
+        x = data.load_inputs(table, run.schema)
     else:
         x = inputs_of(inputs, run.schema)
     predictor, params = load_predictor(run, own)
