@@ -165,7 +165,7 @@ def test_parquet_labels_of_any_type(tmp_path: Path, kind: pa.DataType):
 @pytest.fixture
 def short_blocks(monkeypatch: pytest.MonkeyPatch):
     """Files of some kilobytes are read in several blocks, as large ones are."""
-    monkeypatch.setattr("distvi.data.tables._CSV_BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr("distvi.data.csv_files._BLOCK_BYTES", 1 << 12)
     monkeypatch.setattr("distvi.data.targets._BLOCK_CELLS", 1 << 10)
 
 

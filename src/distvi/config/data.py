@@ -10,6 +10,10 @@ MEMORY = "<memory>"
 """The name of data that were given as arrays, or as a data set that was made of them."""
 
 
+OF_TABLES = ("separator", "decimal", "encoding")
+"""Settings of how a CSV or Parquet file is read."""
+
+
 class DataSettings(Settings):
     """Which examples to learn from, and which of them to test on."""
 
@@ -22,6 +26,17 @@ class DataSettings(Settings):
     )
     task: Literal["regression", "classification", "count"] | None = Field(
         default=None, description="What the target is; by default read off its values."
+    )
+    separator: str | None = Field(
+        default=None,
+        description="Between the cells of a CSV: one character, or tab (default: read off the "
+        "file).",
+    )
+    decimal: Literal[".", ","] | None = Field(
+        default=None, description="Decimal mark of a CSV (default: read off the file)."
+    )
+    encoding: str | None = Field(
+        default=None, description="Of the text of a CSV (default: read off the file)."
     )
     test_fraction: float | None = Field(
         default=None,

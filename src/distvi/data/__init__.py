@@ -13,6 +13,7 @@ from distvi.data.splits import (
     read_test_indices,
 )
 from distvi.data.standardization import Standardization
+from distvi.data.table_files import TableOptions
 
 __all__ = [
     "DEFAULT_SPLIT_SEED",
@@ -21,6 +22,7 @@ __all__ = [
     "Examples",
     "Schema",
     "Standardization",
+    "TableOptions",
     "Task",
     "augment",
     "available",

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from distvi.data.mnist import holds_mnist, read_mnist
 from distvi.data.npz import read_npz, read_npz_examples, read_npz_inputs
 from distvi.data.registry import Entry, available, data_folder, info
 from distvi.data.splits import read_test_indices, refuse_one_class, refuse_two_splits, split
-from distvi.data.tables import FORMATS, read_table, read_table_examples, read_table_inputs
+from distvi.data.table_files import AS_FOUND, TableOptions, is_table
+from distvi.data.tables import read_table, read_table_examples, read_table_inputs
 from distvi.errors import InputError
 
-_TABLES = (*FORMATS, ".npz")
+_NPZ = ".npz"
 _BLOCK_CELLS = 1 << 20
 
 
@@ -33,6 +35,7 @@ def load(
     test_fraction: float | None = None,
     split_seed: int | None = None,
     test_indices: Integer[np.ndarray, " test"] | Sequence[int] | str | Path | None = None,
+    options: TableOptions = AS_FOUND,
 ) -> Dataset:
     """A data set with its training and its test part.
 
@@ -48,6 +51,7 @@ def load(
             own; None: 0.1.
         split_seed: Seed of that split; None: 0.
         test_indices: The rows to test on instead, counted from 0; or a JSON file of them.
+        options: How to read a CSV or Parquet table, where that is not to be read off the file.
 
     Raises:
         InputError: the data cannot be trained on; one line says what is wrong, and where.
@@ -60,7 +64,7 @@ def load(
     if isinstance(test_indices, str | Path):
         test_indices = read_test_indices(test_indices)
     refuse_two_splits(test_fraction, split_seed, test_indices)
-    found = _whole(name_or_path, data_dir, target, task)
+    found = _whole(name_or_path, data_dir, target, task, options)
     if isinstance(found, Dataset):
         _refuse_split(found.name, test_fraction, split_seed, test_indices)
         _refuse_options(found.schema, target, task)
@@ -69,13 +73,14 @@ def load(
     return split(x, y, schema, test_fraction, split_seed, test_indices)
 
 
-def load_inputs(path: str | Path, schema: Schema) -> np.ndarray:
+def load_inputs(path: str | Path, schema: Schema, options: TableOptions = AS_FOUND) -> np.ndarray:
     """New inputs for a trained model; columns that are none of its inputs are not looked at.
 
     Args:
         path: A table with the model's input columns, or images or rows without names as ``.npy``
             or IDX.
         schema: The columns of the data that the model was trained on.
+        options: How to read a CSV or Parquet table.
 
     Returns:
         x (rows, inputs).
@@ -85,33 +90,35 @@ def load_inputs(path: str | Path, schema: Schema) -> np.ndarray:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix in FORMATS:
-        return read_table_inputs(path, schema)
-    if suffix == ".npz":
+    if is_table(path):
+        return read_table_inputs(path, schema, options)
+    if suffix == _NPZ:
         return read_npz_inputs(path, schema)
     x = map_npy(path) if suffix == ".npy" else read_idx(path)
     return _rows(x, schema, str(path))
 
 
-def load_examples(path: str | Path, schema: Schema) -> Examples:
+def load_examples(path: str | Path, schema: Schema, options: TableOptions = AS_FOUND) -> Examples:
     """New inputs for a trained model with their targets.
 
     Args:
         path: A table with the model's input and target columns.
         schema: The columns of the data that the model was trained on.
+        options: How to read a CSV or Parquet table.
 
     Raises:
         InputError: the file is missing or bad, or does not have the model's inputs and targets.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in _TABLES:
+    is_npz = path.suffix.lower() == _NPZ
+    if not (is_npz or is_table(path)):
         targets = ", ".join(schema.targets)
         raise InputError(
             f"{path}: holds no targets ({targets}): it is no CSV, Parquet or NPZ table"
         )
-    reader = read_npz_examples if suffix == ".npz" else read_table_examples
-    return Examples(*reader(path, schema))
+    if is_npz:
+        return Examples(*read_npz_examples(path, schema))
+    return Examples(*read_table_examples(path, schema, options))
 
 
 def _rows(x: np.ndarray, schema: Schema, where: str) -> np.ndarray:
@@ -137,20 +144,23 @@ def _whole(
     data_dir: str | Path | None,
     target: str | Sequence[str] | None,
     task: Task | None,
+    options: TableOptions,
 ) -> Dataset | tuple[np.ndarray, np.ndarray, Schema]:
     """A data set with its own split, or rows that are still to be split."""
     name, path = str(name_or_path), Path(name_or_path)
     targets = (target,) if isinstance(target, str) else tuple(target or ())
     names = [entry.name for entry in available()]
+    if is_table(path) and not path.is_dir():
+        return read_table(path, targets, task, options)
+    _refuse_table_options(name, options)
     if name in names:
         return _named(info(name), data_dir, targets, task)
     if path.is_dir():
         return _folder(path)
-    if path.suffix.lower() in _TABLES:
+    if path.suffix.lower() == _NPZ:
         if not path.is_file():
             raise InputError(f"{path}: no such file")
-        reader = read_npz if path.suffix.lower() == ".npz" else read_table
-        return reader(path, targets, task)
+        return read_npz(path, targets, task)
     if path.is_file():
         raise InputError(f"{path}: not a kind of table known here; save it as CSV, Parquet or NPZ")
     if os.sep in name:
@@ -229,6 +239,13 @@ def _refuse_split(name: str, fraction: object, seed: object, indices: object) ->
     for what, value in given.items():
         if value is not None:
             raise InputError(f"{name}: has its own test part, so leave the {what} out")
+
+
+def _refuse_table_options(name: str, options: TableOptions) -> None:
+    """Refuses options of CSV and Parquet tables where the data are none."""
+    for option, value in asdict(options).items():
+        if value is not None:
+            raise InputError(f"{name}: is no CSV or Parquet table, so leave {option} out")
 
 
 def _refuse_options(schema: Schema, target: str | Sequence[str] | None, task: Task | None) -> None:

@@ -123,6 +123,11 @@ def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column's type is numbers."""
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column's type is text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from pydantic import BaseModel
 
-from distvi.config.data import MEMORY, DataSettings
+from distvi.config.data import MEMORY, OF_TABLES, DataSettings
 from distvi.data import Dataset, Task, from_arrays
 from distvi.data.arrays import checked
 from distvi.errors import InputError
@@ -22,7 +22,7 @@ from distvi.protocol import Scheme
 from distvi.system.names import OWN, ByName, CannotTravel, is_name, name_of
 from distvi.system.settings import Settings
 
-_OF_FILES = ("target", "data_dir")
+_OF_FILES = ("target", "data_dir", *OF_TABLES)
 _OF_SPLITS = ("test_fraction", "split_seed", "test_indices", "split", "task")
 _OF_RATES = ("learning_rate", "schedule", "warmup_updates", "final_rate")
 

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Array
 
 from distvi import data
-from distvi.config.data import MEMORY, DataSettings
+from distvi.config.data import MEMORY, OF_TABLES, DataSettings
 from distvi.config.run import RunConfig
-from distvi.data import Dataset, Schema, Standardization, Task
+from distvi.data import Dataset, Schema, Standardization, TableOptions, Task
 from distvi.errors import InputError
 from distvi.evaluation.predictor import Predictor
 from distvi.models import Trainable, as_model, build_model
@@ -62,7 +62,13 @@ def load_dataset(settings: DataSettings, given: Any = None) -> Dataset:
         test_fraction=settings.test_fraction,
         split_seed=settings.split_seed,
         test_indices=test_indices,
+        options=table_options(settings),
     )
+
+
+def table_options(settings: DataSettings) -> TableOptions:
+    """How the run's tables are read."""
+    return TableOptions(**settings.model_dump(include=set(OF_TABLES)))
 
 
 def own_config(run: Run, moved_to: Path | None) -> RunConfig:

@@ -32,6 +32,7 @@ from distvi.runs.parts import (
     model_of,
     own_config,
     run_key,
+    table_options,
 )
 from distvi.system.precision import in_float32
 
@@ -77,7 +78,7 @@ def rows_to_test(run: Run, dataset: Any = None, moved_to: Path | None = None) ->
     elif dataset in {entry.name for entry in data.available()} or Path(dataset).is_dir():
         found = _test_part(run, data.load(dataset, data_dir=own.data_dir))
     else:
-        examples = data.load_examples(dataset, run.schema)
+        examples = data.load_examples(dataset, run.schema, table_options(own))
         found = RowsToTest(examples, f"all {len(examples):,} rows of {dataset}")
     _warn_of_known(found.examples, run)
     return found
@@ -126,7 +127,7 @@ def predict(run: Run, inputs: Any, out: Path, *, own: Own = NOTHING) -> int:
         table = Path(inputs)
         if out.resolve() == table.resolve():
             raise InputError(f"--out {out} is the table of inputs; choose another file")
-        x = data.load_inputs(table, run.schema)
+        x = data.load_inputs(table, run.schema, table_options(run.config.data))
     else:
         x = inputs_of(inputs, run.schema)
     predictor, params = load_predictor(run, own)
