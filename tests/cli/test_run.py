@@ -206,6 +206,21 @@ def test_predict_classes(distvi: Distvi, classifier: Path, kinds: Path) -> None:
     assert table["predicted"] == [["even", "odd"][row] for row in probabilities.argmax(1)]
 
 
+def test_images_in_another_scale_are_told(distvi: Distvi) -> None:
+    write_mnist(Path("mnist"))
+    assert distvi("train", "mnist", "--data-dir", ".", *TINY, "--out", "run").status == 0
+    images = np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 2, 2)
+    for scale, warned in ((1, True), (255, False)):
+        np.save("x.npy", images * scale)
+        answer = distvi("predict", "run", "x.npy", "--out", "p.csv")
+        assert answer.status == 0
+        lines = answer.err.splitlines()
+        assert lines[-1] == "2 predictions written to p.csv"
+        assert (
+            len(lines) == 2 and "lie in [0, 1], but run learnt from whole" in lines[0]
+        ) == warned
+
+
 def test_resume_of_a_finished_run_changes_nothing(distvi: Distvi, copied: Path) -> None:
     before = newest_params(copied)
     answer = distvi("resume", copied, "--json")

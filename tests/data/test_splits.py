@@ -28,9 +28,15 @@ def test_fractions_out_of_range(fraction: float):
         split_by_fraction(10, fraction, 0)
 
 
-def test_a_fraction_that_leaves_nothing():
-    with pytest.raises(InputError, match="both parts need rows"):
-        split_by_fraction(3, 0.1, 0)
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.99])
+@pytest.mark.parametrize("rows", [2, 3, 4, 5])
+def test_few_rows_have_a_test_part_too(rows: int, fraction: float):
+    assert len(split_by_fraction(rows, fraction, 0)) == (rows - 1 if fraction > 0.5 else 1)
+
+
+def test_a_single_row_cannot_be_parted():
+    with pytest.raises(InputError, match=r"1 row cannot be parted: .* add rows"):
+        split_by_fraction(1, 0.5, 0)
 
 
 def test_a_negative_split_seed():

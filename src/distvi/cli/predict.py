@@ -1,7 +1,8 @@
 """``distvi predict``."""
 
-import sys
 from pathlib import Path
+
+from distvi.cli.output import say, warnings_as_lines
 
 
 def predict(run: Path, inputs: Path, /, *, out: Path) -> None:
@@ -14,5 +15,6 @@ def predict(run: Path, inputs: Path, /, *, out: Path) -> None:
     """
     from distvi import api  # imports JAX
 
-    rows = api.predict(run, inputs, out)
-    print(f"{rows} predictions written to {out}", file=sys.stderr)
+    with warnings_as_lines():
+        rows = api.predict(run, inputs, out)
+    say(f"{rows} predictions written to {out}")

@@ -99,6 +99,7 @@ class Schema:
         inputs: Names of the input columns, in order.
         targets: Names of the target columns, in order.
         classes: Names of the classes in order; empty unless the task is classification.
+        is_bytes: Whether the inputs are bytes, as images have them.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Schema:
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
     classes: tuple[str, ...] = ()
+    is_bytes: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As a dictionary of plain strings and lists."""
@@ -115,7 +117,13 @@ class Schema:
             "inputs": list(self.inputs),
             "targets": list(self.targets),
             "classes": list(self.classes),
+            "is_bytes": self.is_bytes,
         }
+
+    def has_columns_of(self, other: "Schema") -> bool:
+        """Whether task, inputs, targets and classes are the same."""
+        ours = self.task, self.inputs, self.targets, self.classes
+        return ours == (other.task, other.inputs, other.targets, other.classes)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Schema":
@@ -130,6 +138,7 @@ class Schema:
             inputs=tuple(record["inputs"]),
             targets=tuple(record["targets"]),
             classes=tuple(record["classes"]),
+            is_bytes=bool(record.get("is_bytes", False)),  # older descriptions do not say
         )
 
 
@@ -160,7 +169,8 @@ class Dataset:
     @property
     def schema(self) -> Schema:
         """Its columns, without the rows."""
-        return Schema(self.name, self.task, self.inputs, self.targets, self.classes)
+        is_bytes = self.train.x.dtype == np.uint8
+        return Schema(self.name, self.task, self.inputs, self.targets, self.classes, is_bytes)
 
     def checksum(self) -> str:
         """By which data that are given again are known: of all rows, in their order.

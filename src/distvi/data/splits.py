@@ -84,21 +84,20 @@ def refuse_one_class(dataset: Dataset) -> Dataset:
 
 
 def split_by_fraction(rows: int, test_fraction: float, split_seed: int) -> np.ndarray:
-    """Row numbers of the test part, drawn at random; sorted.
+    """Row numbers of the test part, drawn at random; sorted. Each part has a row at least.
 
     Raises:
-        InputError: the fraction is not inside (0, 1), or leaves one of the parts empty.
+        InputError: the fraction is not inside (0, 1), or there are fewer than two rows.
     """
     if not 0 < test_fraction < 1:
         raise InputError(f"test fraction {test_fraction}: must lie between 0 and 1")
     if split_seed < 0:
         raise InputError(f"split seed {split_seed}: must not be negative")
-    count = round(rows * test_fraction)
-    if not 0 < count < rows:
+    if rows < 2:
         raise InputError(
-            f"a test fraction of {test_fraction} of {rows} rows leaves {count} for testing and "
-            f"{rows - count} for training: both parts need rows"
+            f"{rows} row cannot be parted: one is needed to train on and one to test on; add rows"
         )
+    count = min(max(round(rows * test_fraction), 1), rows - 1)
     bits = np.random.Philox(np.random.SeedSequence(split_seed)).random_raw(rows)
     return np.sort(np.argsort(bits, kind="stable")[:count])
 

@@ -38,6 +38,7 @@ from distvi.system.precision import in_float32
 
 Writer = Callable[[Any, pa.Schema], Any]
 _COMPARED_BYTES = 1 << 30
+_ROWS_LOOKED_AT = 1000
 
 WRITERS: dict[str, Writer] = {".parquet": pq.ParquetWriter, ".csv": pacsv.CSVWriter}
 
@@ -81,6 +82,7 @@ def rows_to_test(run: Run, dataset: Any = None, moved_to: Path | None = None) ->
         examples = data.load_examples(dataset, run.schema, table_options(own))
         found = RowsToTest(examples, f"all {len(examples):,} rows of {dataset}")
     _warn_of_known(found.examples, run)
+    _warn_of_scale(found.examples.x, run)
     return found
 
 
@@ -118,6 +120,9 @@ def predict(run: Run, inputs: Any, out: Path, *, own: Own = NOTHING) -> int:
 
     Raises:
         InputError: bad inputs, a damaged checkpoint, or a file that cannot be written.
+
+    Warns:
+        InputWarning: inputs of another scale than the model learnt from.
     """
     if out.suffix not in WRITERS:
         raise InputError(f"--out {out}: the name must end in {' or '.join(WRITERS)}")
@@ -130,6 +135,7 @@ def predict(run: Run, inputs: Any, out: Path, *, own: Own = NOTHING) -> int:
         x = data.load_inputs(table, run.schema, table_options(run.config.data))
     else:
         x = inputs_of(inputs, run.schema)
+    _warn_of_scale(x, run)
     predictor, params = load_predictor(run, own)
     blanks = np.zeros(len(x), np.int32)
     if run.schema.task is not Task.CLASSIFICATION:
@@ -183,9 +189,10 @@ def _in_memory(run: Run, given: Any) -> RowsToTest:
 
 
 def _test_part(run: Run, found: Dataset) -> RowsToTest:
-    theirs, ours = found.schema, run.schema
-    if (theirs.inputs, theirs.targets, theirs.classes) != (ours.inputs, ours.targets, ours.classes):
-        raise InputError(f"{found.name} has other columns than {ours.name}, which the run learnt")
+    if not run.schema.has_columns_of(found.schema):
+        raise InputError(
+            f"{found.name} has other columns than {run.schema.name}, which the run learnt"
+        )
     return RowsToTest(found.test, f"the test part of {found.name}: {len(found.test):,} rows")
 
 
@@ -204,6 +211,19 @@ def _warn_of_known(examples: Examples, run: Run) -> None:
         warnings.warn(
             f"{count:,} of {len(examples):,} rows to test on are among those that {run.path} "
             "learnt from: the metrics will look better than the model is",
+            InputWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_scale(x: np.ndarray, run: Run) -> None:
+    """Warn of images in [0, 1] where the model learnt from bytes."""
+    some = x[:_ROWS_LOOKED_AT]
+    is_small = x.dtype != np.uint8 and np.abs(some).max() <= 1
+    if run.schema.is_bytes and is_small and (some != np.floor(some)).any():
+        warnings.warn(
+            f"the inputs lie in [{some.min():g}, {some.max():g}], but {run.path} learnt from whole "
+            "numbers, as images have them: give these as they were then, perhaps multiplied by 255",
             InputWarning,
             stacklevel=3,
         )
