@@ -115,9 +115,10 @@ BAD_TABLES = {
     "a,b,y\n": "the table is empty",
     "a,b,z\n1,2,3\n4,5,6\n": "'y'",
     "a,b,y\n1,2,3\n4,text,6\n7,8,9\n": "'b'",
-    "a,b,y\n1,2,3\n4,nan,6\n7,8,9\n": "'b'",
+    "a,b,y\n1,2,3\n4,inf,6\n7,8,9\n": "'b'",
     "a,b,y\n1,2,3\n4,5,inf\n7,8,9\n": "'y'",
-    "a,b,y\n1,2,3\n4,,6\n7,8,9\n": "'b'",
+    "a,b,y\n1,2,3\n4,5,\n7,8,9\n": "'y'",
+    "a,y\nname one,3\nname two,6\nname three,9\n": "no column can be an input: 'a' holds text",
     "a,b,y\n1,2,only\n4,5,only\n7,8,only\n9,8,only\n": "only",
 }
 

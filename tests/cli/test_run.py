@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import distvi as package
+from distvi import cli
 from distvi.evaluation.predictor import Evaluation
 from distvi.models import BayesianNetworkSettings, DeepGPSettings
 from distvi.progress import Lines
@@ -219,6 +220,67 @@ def test_images_in_another_scale_are_told(distvi: Distvi) -> None:
         assert (
             len(lines) == 2 and "lie in [0, 1], but run learnt from whole" in lines[0]
         ) == warned
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A table of mixed columns, and a run on it."""
+    folder = tmp_path_factory.mktemp("mixed")
+    rng = np.random.default_rng(5)
+    rows = [
+        f"{n};name {n};{'' if n % 9 == 4 else n / 8};{('red', 'green', 'blue')[n % 3]};"
+        f"2020-0{1 + n % 9}-01;{rng.normal():.3f}".replace(".", ",")
+        for n in range(60)
+    ]
+    table = folder / "mixed.csv"
+    table.write_text("\n".join([";id;a;colour;when;y", *rows]) + "\n", encoding="utf-16")
+    arguments = ("train", table, "--target", "y", *TINY, "--out", folder / "run")
+    assert cli.run([str(argument) for argument in arguments]) == 0
+    return table, folder / "run"
+
+
+def test_a_table_as_it_is(distvi: Distvi, mixed: tuple[Path, Path]) -> None:
+    _, run = mixed
+    notes = json.loads((run / "summary.json").read_text())["data"]["notes"]
+    assert notes[:2] == [
+        "read with separator ';', decimal comma, encoding utf-16",
+        "left out: the index column ''",
+    ]
+    assert [note.split(" (")[0] for note in notes[2:]] == [
+        "left out: 'id'",
+        "'a': as it is; 3.875 where missing, and a flag",
+        "'colour': one-hot: 3 categories",
+        "'when': days since 2020-01-01; the week",
+    ]
+    answer = distvi("evaluate", run, "--json")
+    assert json.loads(answer.out) == json.loads((run / "summary.json").read_text())["test"]
+    shutil.copytree(run, "copy")
+    shutil.rmtree(f"copy/checkpoints/{UPDATES}")
+    assert distvi("resume", "copy").status == 0
+    assert newest_params(Path("copy")) == newest_params(run)
+    Path("new.csv").write_text("when,colour,a\n2020-05-01,pink,3.5\n2020-05-02,red,1.5\n")
+    answer = distvi("predict", run, "new.csv", "--out", "p.csv")
+    assert answer.err.splitlines() == [
+        "distvi: warning: column 'colour': 1 of 2 rows hold what the training rows do not, 'pink': "
+        "taken as none of its categories",
+        "2 predictions written to p.csv",
+    ]
+
+
+def test_data_info_shows_what_would_be_made_of_a_table(
+    distvi: Distvi, mixed: tuple[Path, Path]
+) -> None:
+    answer = distvi("data", "info", mixed[0], "--target", "y", "--drop", "id")
+    assert answer.status == 0, answer.err
+    lines = answer.out.splitlines()
+    assert lines[0] == "mixed.csv: 60 rows, 54 of them to train on; 8 inputs"
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if not line.startswith(" ")][3:] == [
+        *("column", "a", "colour", "when", "y")
+    ]
+    answer = distvi("data", "info", mixed[0], "--columns", "a,x")
+    assert answer.status == 2
+    assert "--columns: no column named 'x'" in answer.err
 
 
 def test_resume_of_a_finished_run_changes_nothing(distvi: Distvi, copied: Path) -> None:

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +41,7 @@ WRITTEN = {
 }
 
 
-def read(path: Path, content: bytes, **options: str) -> Dataset:
+def read(path: Path, content: bytes, **options: Any) -> Dataset:
     path.write_bytes(content)
     return load(path, target="y", test_indices=[2], options=TableOptions(**options))
 
@@ -49,7 +50,9 @@ def read(path: Path, content: bytes, **options: str) -> Dataset:
 def test_the_same_rows(tmp_path: Path, name: str):
     data = read(tmp_path / name, WRITTEN[name])
     assert (data.task, data.inputs) == (Task.REGRESSION, ("größe", "b"))
-    np.testing.assert_array_equal(data.train.x, EXPECTED[:2])
+    assert (name in ("t.csv", "bom.csv", "t.csv.gz", "spaces.csv", "quoted.csv")) == (
+        not data.notes
+    )
     np.testing.assert_array_equal(data.test.x, EXPECTED[2:])
     np.testing.assert_array_equal(data.train.y[:, 0], np.array([3.25, 6], np.float32))
     np.testing.assert_array_equal(load_inputs(tmp_path / name, data.schema), EXPECTED)
@@ -104,6 +107,7 @@ def test_options_of_tables_elsewhere():
 def test_the_index_of_a_data_frame_is_no_input(tmp_path: Path):
     data = read(tmp_path / "t.csv", b",a,y\n0,1,2\n1,3,4\n2,5,6\n")
     assert data.inputs == ("a",)
+    assert data.notes == ("left out: the index column ''",)
     data = read(tmp_path / "t.csv", b"Unnamed: 0,a,y\n0,1,2\n1,3,4\n2,5,6\n")
     assert data.inputs == ("a",)
     table = pa.table({"a": [1, 2, 3], "y": [1.5, 2, 3], "__index_level_0__": [7, 8, 9]})

@@ -48,6 +48,13 @@ def test_whole_numbers_as_classes(tmp_path: Path, save: Save):
     assert data.classes == ("9", "10")
 
 
+def test_true_and_false_are_classes(tmp_path: Path, save: Save):
+    save(tmp_path / "t.npz", x=np.arange(3), y=np.array([True, False, True]))
+    data = load(tmp_path / "t.npz", target="y", test_indices=[2])
+    assert data.classes == ("false", "true")
+    np.testing.assert_array_equal(data.train.y, [1, 0])
+
+
 def test_uncompressed_images_are_mapped(tmp_path: Path):
     np.savez(tmp_path / "t.npz", x=np.ones((3, 4), np.uint8), y=np.arange(3))
     x, _, _ = read_npz(tmp_path / "t.npz", ["y"])

@@ -64,7 +64,7 @@ def test_a_target_that_is_nearly_all_numbers_names_the_cells(
     message = refusal(csv(tmp_path, "a,y\n" + "\n".join(rows) + "\n"), task=task)
     text = cell.strip('"')
     assert f"row 8, column 'y' holds {text!r}, which is no number, nor are row 12" in message
-    assert "38 of 40 are" in message
+    assert "38 of 40 are right" in message
 
 
 def test_a_target_of_amounts_is_no_class(tmp_path: Path):
@@ -228,7 +228,7 @@ def test_a_column_of_pairs(tmp_path: Path):
 @pytest.mark.usefixtures("short_blocks")
 @pytest.mark.parametrize(
     ("cell", "what"),
-    [("nan", "NaN"), ("", "missing"), ("inf", "infinite"), ("-inf", "infinite"), ("1e39", "large")],
+    [("inf", "infinite"), ("-inf", "infinite"), ("1e39", "large")],
 )
 def test_no_number_in_a_cell(tmp_path: Path, cell: str, what: str):
     message = refusal(csv(tmp_path, "a,b,y\n" + "1,2,3\n" * 2000 + f"1,{cell},3\n"))

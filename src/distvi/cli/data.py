@@ -4,6 +4,8 @@ from pathlib import Path
 
 from cyclopts import App
 
+from distvi.cli.options import DATA, Data, given
+
 app = App(name="data", help="List, describe, download and augment data sets.")
 
 
@@ -19,14 +21,18 @@ def list_() -> None:
 
 
 @app.command
-def info(name: str, /) -> None:
-    """Describe a data set.
+def info(name: str, /, *, data: Data = DATA) -> None:
+    """Describe a data set; of a table, what would be made of each column, and why.
 
     Args:
-        name: Its name.
+        name: Its name, or a CSV or Parquet table; with `--target` as in `distvi train`.
+        data: How a table is read.
     """
-    from distvi.data import info
+    from distvi.data import info, is_table
 
+    if is_table(Path(name)):
+        _print_table(name, data)
+        return
     entry = info(name)
     facts = {
         "name": entry.name,
@@ -39,6 +45,27 @@ def info(name: str, /) -> None:
     }
     for fact, value in facts.items():
         print(f"{fact:8} {value}")
+
+
+def _print_table(path: str, options: Data) -> None:
+    """A row for each column of a table; it fits 80 columns."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from distvi.config.data import DataSettings
+    from distvi.data import describe
+    from distvi.runs.parts import reading  # imports JAX
+
+    settings = DataSettings.model_validate({**given(options), "dataset": path})
+    described = describe(path, **reading(settings))
+    for line in described.lines:
+        print(line)
+    table = Table("column", "becomes", "holds", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for row in described.columns:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    console = Console()
+    console.print(table, width=min(console.width, 80))
 
 
 @app.command

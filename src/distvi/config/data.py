@@ -10,7 +10,15 @@ MEMORY = "<memory>"
 """The name of data that were given as arrays, or as a data set that was made of them."""
 
 
-OF_TABLES = ("separator", "decimal", "encoding")
+OF_TABLES = (
+    "columns",
+    "drop",
+    "categorical",
+    "missing",
+    "separator",
+    "decimal",
+    "encoding",
+)
 """Settings of how a CSV or Parquet file is read."""
 
 
@@ -26,6 +34,21 @@ class DataSettings(Settings):
     )
     task: Literal["regression", "classification", "count"] | None = Field(
         default=None, description="What the target is; by default read off its values."
+    )
+    columns: tuple[str, ...] | None = Field(
+        default=None,
+        description="Columns of a table that are inputs: a,b,c (default: all but the target).",
+    )
+    drop: tuple[str, ...] | None = Field(
+        default=None, description="Columns of a table that are not: id,name."
+    )
+    categorical: tuple[str, ...] | None = Field(
+        default=None,
+        description="Columns of a table that hold categories, though they look like numbers.",
+    )
+    missing: tuple[str, ...] | None = Field(
+        default=None,
+        description="Text that stands for a missing value, such as ?; may be repeated.",
     )
     separator: str | None = Field(
         default=None,
@@ -60,7 +83,7 @@ class DataSettings(Settings):
         "axes; auto: pca for images, standardize for tables.",
     )
 
-    @field_validator("target", mode="before")
+    @field_validator("target", "columns", "drop", "categorical", "missing", mode="before")
     @classmethod
-    def _one_or_several(cls, target: Any) -> Any:
-        return (target,) if isinstance(target, str) else target
+    def _one_or_several(cls, names: Any) -> Any:
+        return (names,) if isinstance(names, str) else names

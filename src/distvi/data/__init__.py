@@ -3,6 +3,7 @@
 from distvi.data.arrays import from_arrays
 from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.data.deformation import augment
+from distvi.data.described import Described, describe
 from distvi.data.facts import facts, sentences
 from distvi.data.loading import load, load_examples, load_inputs
 from distvi.data.registry import available, data_folder, fetch, info
@@ -13,12 +14,13 @@ from distvi.data.splits import (
     read_test_indices,
 )
 from distvi.data.standardization import Standardization
-from distvi.data.table_files import TableOptions
+from distvi.data.table_files import TableOptions, is_table
 
 __all__ = [
     "DEFAULT_SPLIT_SEED",
     "DEFAULT_TEST_FRACTION",
     "Dataset",
+    "Described",
     "Examples",
     "Schema",
     "Standardization",
@@ -29,10 +31,12 @@ __all__ = [
     "batch_indices",
     "data_folder",
     "default_block",
+    "describe",
     "facts",
     "fetch",
     "from_arrays",
     "info",
+    "is_table",
     "load",
     "load_examples",
     "load_inputs",

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from distvi.data.columns import check_counts, check_finite, class_numbers, store
+from distvi.data.columns import check_counts, class_numbers, refuse_arrays
 from distvi.data.dataset import Dataset, Examples, Schema, Task
+from distvi.data.numbers import check_finite, store
 from distvi.data.splits import refuse_one_class, split
 from distvi.errors import InputError
 
@@ -123,6 +124,7 @@ def inputs_of(x: Any, schema: Schema) -> np.ndarray:
     Raises:
         InputError: a wrong shape or type, or another number of columns.
     """
+    refuse_arrays(schema, "x")
     rows, names = _inputs(x)
     if len(names) != len(schema.inputs):
         raise InputError(f"x has {len(names)} columns; the model takes {len(schema.inputs)}")

@@ -3,98 +3,15 @@
 Rows are counted from 1 in messages, without a header, as a person counts them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Float32, Int32
 
 from distvi.data.dataset import Schema, Task
 from distvi.errors import InputError, nearest
 
 _LONGEST_LIST = 300
-
-
-def check_finite(
-    block: Float32[np.ndarray, "rows columns"], names: Sequence[str], where: str, first_row: int = 0
-) -> None:
-    """Refuses NaN and infinity.
-
-    Raises:
-        InputError: says the first row and column that holds one.
-    """
-    # A sum is finite unless an entry is not (or it overflows): one pass without a mask.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(block.sum()):
-            return
-    bad = np.argwhere(~np.isfinite(block))
-    if len(bad):
-        row, column = bad[0]
-        value = block[row, column]
-        what = "a missing value or NaN" if np.isnan(value) else "an infinite or too large number"
-        raise InputError(
-            f"{where}: row {first_row + row + 1}, column {names[column]!r} holds {what}; "
-            "remove or fill in such rows first"
-        )
-
-
-class PrecisionCheck:
-    """Watches what storing float64 columns as float32 loses."""
-
-    def __init__(self, columns: int):
-        self.low = np.full(columns, np.inf)
-        self.high = np.full(columns, -np.inf)
-        self.error = np.zeros(columns)
-
-    def see(self, block: Float64[np.ndarray, "rows columns"], stored: np.ndarray) -> None:
-        self.low = np.minimum(self.low, block.min(axis=0))
-        self.high = np.maximum(self.high, block.max(axis=0))
-        self.error = np.maximum(self.error, np.abs(block - stored).max(axis=0))
-
-    def finish(self, names: Sequence[str], where: str) -> None:
-        """Refuses a column whose whole variation float32 would round away.
-
-        Raises:
-            InputError: rounding moved an entry by over a hundredth of the column's range.
-        """
-        spread = self.high - self.low
-        varies = spread > 1e-12 * np.maximum(np.abs(self.low), np.abs(self.high))
-        lost = np.flatnonzero(varies & (self.error > 0.01 * spread))
-        if len(lost):
-            column = lost[0]
-            raise InputError(
-                f"{where}: column {names[column]!r} varies by only {spread[column]:.3g} around "
-                f"{self.low[column]:.9g}, which 32-bit numbers cannot hold; subtract a constant "
-                "from it first"
-            )
-
-
-def store(
-    blocks: Iterable[np.ndarray], rows: int, names: Sequence[str], where: str
-) -> Float32[np.ndarray, "rows columns"]:
-    """Numbers of any type as one checked float32 array.
-
-    Args:
-        blocks: Consecutive blocks of rows.
-        rows: How many rows they have together.
-        names: The columns' names.
-        where: The file, for messages.
-
-    Raises:
-        InputError: NaN, infinity, or a column that float32 cannot hold.
-    """
-    out = np.empty((rows, len(names)), np.float32)
-    precision = PrecisionCheck(len(names))
-    start = 0
-    for block in blocks:
-        stored = out[start : start + len(block)]
-        with np.errstate(over="ignore"):
-            stored[...] = block
-        check_finite(stored, names, where, start)
-        if block.dtype != np.float32:
-            precision.see(block.astype(np.float64, copy=False), stored)
-        start += len(block)
-    precision.finish(names, where)
-    return out
 
 
 def check_counts(y: Float32[np.ndarray, "rows 1"], name: str, where: str) -> None:
@@ -180,18 +97,32 @@ def check_targets(
         raise InputError(f"{where}: the task {str(task)!r} takes one target, not {len(targets)}")
 
 
-def check_columns(columns: Sequence[str], schema: Schema, where: str) -> None:
-    """Refuses a file without the inputs that a model was trained on.
+def check_columns(columns: Sequence[str], inputs: Sequence[str], where: str) -> None:
+    """Refuses a file without the columns that a model was trained on.
 
     Raises:
         InputError: names the first missing column.
     """
     known = set(columns)
-    for name in schema.inputs:
+    for name in inputs:
         if name not in known:
             raise InputError(
                 f"{where}: no column named {name!r}, an input of this model{near(name, columns)}"
             )
+
+
+def refuse_arrays(schema: Schema, where: str) -> None:
+    """Refuses arrays for a model whose inputs are made of a table's columns.
+
+    Raises:
+        InputError: names the columns.
+    """
+    if schema.is_encoded:
+        names = ", ".join(column.name for column in schema.columns)
+        raise InputError(
+            f"{where}: the model learnt from a table whose columns became numbers; give a CSV or "
+            f"Parquet table with the columns {names[:_LONGEST_LIST]}"
+        )
 
 
 def check_has_targets(columns: Sequence[str], schema: Schema, where: str) -> None:

@@ -4,7 +4,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,41 +92,51 @@ def dialect_of(
     return Dialect(separator, decimal, encoding)
 
 
-def csv_types(path: Path, dialect: Dialect) -> pa.Schema:
-    """The columns' names and the types that the first rows have."""
+def csv_types(path: Path, dialect: Dialect, missing: Collection[str]) -> pa.Schema:
+    """The columns' names and the types that the first rows have; see `read_csv`."""
     with pacsv.open_csv(
         path,
         read_options=_read_options(dialect),
         parse_options=pacsv.ParseOptions(delimiter=dialect.separator),
-        convert_options=pacsv.ConvertOptions(decimal_point=dialect.decimal),
+        convert_options=pacsv.ConvertOptions(
+            decimal_point=dialect.decimal, null_values=["", *missing]
+        ),
     ) as reader:
         return reader.schema
 
 
-def read_csv(path: Path, dialect: Dialect, wanted: Mapping[str, pa.DataType]) -> pa.Table:
+def read_csv(
+    path: Path, dialect: Dialect, wanted: Mapping[str, pa.DataType], missing: Collection[str]
+) -> pa.Table:
     """Some columns, each as the type asked for; all as text if one cannot be had so.
 
     Args:
         path: The file.
         dialect: Of it.
         wanted: Types by the names that the file has.
+        missing: What stands for a missing number; text stays as it is.
     """
     try:
-        return _read_as(path, dialect, wanted)
+        return _read_as(path, dialect, wanted, missing)
     except pa.ArrowInvalid as error:
         if "conversion error" not in str(error):
             raise
     # Arrow says what it could not convert but not in which row: as text that can be found out.
-    return _read_as(path, dialect, dict.fromkeys(wanted, pa.string()))
+    return _read_as(path, dialect, dict.fromkeys(wanted, pa.string()), missing)
 
 
-def _read_as(path: Path, dialect: Dialect, types: Mapping[str, pa.DataType]) -> pa.Table:
+def _read_as(
+    path: Path, dialect: Dialect, types: Mapping[str, pa.DataType], missing: Collection[str]
+) -> pa.Table:
     return pacsv.read_csv(
         path,
         read_options=_read_options(dialect),
         parse_options=pacsv.ParseOptions(delimiter=dialect.separator),
         convert_options=pacsv.ConvertOptions(
-            column_types=dict(types), include_columns=list(types), decimal_point=dialect.decimal
+            column_types=dict(types),
+            include_columns=list(types),
+            decimal_point=dialect.decimal,
+            null_values=["", *missing],
         ),
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Integer, Shaped
 
+from distvi.data.encodings import Column, Number, column_from_json, column_to_json
 from distvi.data.mapping import RowFile
 
 _BLOCK_BYTES = 32 << 20
@@ -100,6 +101,7 @@ class Schema:
         targets: Names of the target columns, in order.
         classes: Names of the classes in order; empty unless the task is classification.
         is_bytes: Whether the inputs are bytes, as images have them.
+        columns: Of a table, what its columns become; empty: each input is a column of numbers.
     """
 
     name: str
@@ -108,6 +110,17 @@ class Schema:
     targets: tuple[str, ...]
     classes: tuple[str, ...] = ()
     is_bytes: bool = False
+    columns: tuple[Column, ...] = ()
+
+    @property
+    def table_columns(self) -> tuple[Column, ...]:
+        """The columns that a table of new inputs has to have."""
+        return self.columns or tuple(Number(name) for name in self.inputs)
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether inputs are made of a table's columns, so that no array has them."""
+        return any(not isinstance(c, Number) or len(c.inputs) > 1 for c in self.columns)
 
     def to_json(self) -> dict[str, Any]:
         """As a dictionary of plain strings and lists."""
@@ -118,6 +131,7 @@ class Schema:
             "targets": list(self.targets),
             "classes": list(self.classes),
             "is_bytes": self.is_bytes,
+            "columns": [column_to_json(column) for column in self.columns],
         }
 
     def has_columns_of(self, other: "Schema") -> bool:
@@ -138,7 +152,9 @@ class Schema:
             inputs=tuple(record["inputs"]),
             targets=tuple(record["targets"]),
             classes=tuple(record["classes"]),
-            is_bytes=bool(record.get("is_bytes", False)),  # older descriptions do not say
+            # Older descriptions have neither.
+            is_bytes=bool(record.get("is_bytes", False)),
+            columns=tuple(column_from_json(each) for each in record.get("columns", ())),
         )
 
 
@@ -155,6 +171,8 @@ class Dataset:
         inputs: Names of the input columns.
         targets: Names of the target columns.
         drawn: Whether the test part was drawn from the rows, by a fraction and a seed.
+        columns: Of a table, what its columns become.
+        notes: What a person may not expect of how the data were read.
     """
 
     name: str
@@ -165,12 +183,22 @@ class Dataset:
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
     drawn: bool = False
+    columns: tuple[Column, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def schema(self) -> Schema:
         """Its columns, without the rows."""
         is_bytes = self.train.x.dtype == np.uint8
-        return Schema(self.name, self.task, self.inputs, self.targets, self.classes, is_bytes)
+        return Schema(
+            self.name,
+            self.task,
+            self.inputs,
+            self.targets,
+            self.classes,
+            is_bytes,
+            self.columns,
+        )
 
     def checksum(self) -> str:
         """By which data that are given again are known: of all rows, in their order.

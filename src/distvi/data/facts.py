@@ -9,7 +9,7 @@ _MOST_LETTERS = 50
 
 
 def facts(dataset: Dataset) -> dict[str, Any]:
-    """Task, targets, inputs, classes and rows, as ``summary.json`` has them."""
+    """Task, targets, inputs, classes, rows and notes, as ``summary.json`` has them."""
     return {
         "task": str(dataset.task),
         "targets": list(dataset.targets),
@@ -17,6 +17,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "classes": list(dataset.classes),
         "train_rows": len(dataset.train),
         "test_rows": len(dataset.test),
+        "notes": list(dataset.notes),
     }
 
 
@@ -37,6 +38,7 @@ def sentences(dataset: Dataset) -> tuple[str, ...]:
     return (
         f"{dataset.name}: {train + test:,} rows, {train:,} to train on and {test:,} to test on",
         f"{what}, from {inputs} ({listed(dataset.inputs)})",
+        *(f"  {note}" for note in dataset.notes),
     )
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from distvi.data.columns import check_counts, check_finite
+from distvi.data.columns import check_counts
 from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.data.mapping import map_npy
+from distvi.data.numbers import check_finite
 from distvi.errors import InputError
 
 SCHEMA_FILE = "dataset.json"

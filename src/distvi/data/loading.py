@@ -1,26 +1,35 @@
 """From a name or a path to a split data set."""
 
 import os
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Integer
 
-from distvi.data.columns import near, store
+from distvi.data.columns import near, refuse_arrays
 from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.data.folder import SCHEMA_FILE, read_folder
 from distvi.data.idx import read_idx
 from distvi.data.mapping import map_npy
 from distvi.data.mnist import holds_mnist, read_mnist
 from distvi.data.npz import read_npz, read_npz_examples, read_npz_inputs
+from distvi.data.numbers import store
 from distvi.data.registry import Entry, available, data_folder, info
-from distvi.data.splits import read_test_indices, refuse_one_class, refuse_two_splits, split
+from distvi.data.splits import (
+    is_train,
+    parted,
+    read_test_indices,
+    refuse_one_class,
+    refuse_two_splits,
+    split,
+)
 from distvi.data.table_files import AS_FOUND, TableOptions, is_table
-from distvi.data.tables import read_table, read_table_examples, read_table_inputs
-from distvi.errors import InputError
+from distvi.data.tables import TableRows, read_table, read_table_examples, read_table_inputs
+from distvi.errors import InputError, InputWarning
 
 _NPZ = ".npz"
 _BLOCK_CELLS = 1 << 20
@@ -65,6 +74,11 @@ def load(
         test_indices = read_test_indices(test_indices)
     refuse_two_splits(test_fraction, split_seed, test_indices)
     found = _whole(name_or_path, data_dir, target, task, options)
+    if isinstance(found, TableRows):
+        train = is_train(len(found.y), test_fraction, split_seed, test_indices)
+        x, schema, notes = found.encoded(train)
+        return parted(x, found.y, schema, train, drawn=test_indices is None, notes=notes)
+    _refuse_table_options(str(name_or_path), options)
     if isinstance(found, Dataset):
         _refuse_split(found.name, test_fraction, split_seed, test_indices)
         _refuse_options(found.schema, target, task)
@@ -87,11 +101,15 @@ def load_inputs(path: str | Path, schema: Schema, options: TableOptions = AS_FOU
 
     Raises:
         InputError: the file is missing or bad, or does not have the model's inputs.
+
+    Warns:
+        InputWarning: categories or missing values as the training rows did not have.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if is_table(path):
-        return read_table_inputs(path, schema, options)
+        return read_table_inputs(path, schema, options, _warn)
+    refuse_arrays(schema, str(path))
     if suffix == _NPZ:
         return read_npz_inputs(path, schema)
     x = map_npy(path) if suffix == ".npy" else read_idx(path)
@@ -99,7 +117,7 @@ def load_inputs(path: str | Path, schema: Schema, options: TableOptions = AS_FOU
 
 
 def load_examples(path: str | Path, schema: Schema, options: TableOptions = AS_FOUND) -> Examples:
-    """New inputs for a trained model with their targets.
+    """New inputs for a trained model with their targets; see `load_inputs`.
 
     Args:
         path: A table with the model's input and target columns.
@@ -110,15 +128,17 @@ def load_examples(path: str | Path, schema: Schema, options: TableOptions = AS_F
         InputError: the file is missing or bad, or does not have the model's inputs and targets.
     """
     path = Path(path)
-    is_npz = path.suffix.lower() == _NPZ
-    if not (is_npz or is_table(path)):
-        targets = ", ".join(schema.targets)
-        raise InputError(
-            f"{path}: holds no targets ({targets}): it is no CSV, Parquet or NPZ table"
-        )
-    if is_npz:
+    if is_table(path):
+        return read_table_examples(path, schema, options, _warn)
+    refuse_arrays(schema, str(path))
+    if path.suffix.lower() == _NPZ:
         return Examples(*read_npz_examples(path, schema))
-    return Examples(*read_table_examples(path, schema, options))
+    targets = ", ".join(schema.targets)
+    raise InputError(f"{path}: holds no targets ({targets}): it is no CSV, Parquet or NPZ table")
+
+
+def _warn(note: str) -> None:
+    warnings.warn(note, InputWarning, stacklevel=4)
 
 
 def _rows(x: np.ndarray, schema: Schema, where: str) -> np.ndarray:
@@ -145,16 +165,15 @@ def _whole(
     target: str | Sequence[str] | None,
     task: Task | None,
     options: TableOptions,
-) -> Dataset | tuple[np.ndarray, np.ndarray, Schema]:
+) -> Dataset | TableRows | tuple[np.ndarray, np.ndarray, Schema]:
     """A data set with its own split, or rows that are still to be split."""
     name, path = str(name_or_path), Path(name_or_path)
     targets = (target,) if isinstance(target, str) else tuple(target or ())
     names = [entry.name for entry in available()]
     if is_table(path) and not path.is_dir():
         return read_table(path, targets, task, options)
-    _refuse_table_options(name, options)
     if name in names:
-        return _named(info(name), data_dir, targets, task)
+        return _named(info(name), data_dir, targets, task, options)
     if path.is_dir():
         return _folder(path)
     if path.suffix.lower() == _NPZ:
@@ -169,8 +188,12 @@ def _whole(
 
 
 def _named(
-    entry: Entry, data_dir: str | Path | None, targets: Sequence[str], task: Task | None
-) -> Dataset | tuple[np.ndarray, np.ndarray, Schema]:
+    entry: Entry,
+    data_dir: str | Path | None,
+    targets: Sequence[str],
+    task: Task | None,
+    options: TableOptions,
+) -> Dataset | TableRows | tuple[np.ndarray, np.ndarray, Schema]:
     if entry.name == "digits":
         x, y, schema = _digits()
         _refuse_options(schema, targets, task)
@@ -180,8 +203,8 @@ def _named(
         return _named_mnist(entry.name, folder)
     for path in (folder / Path(entry.table).name, folder / entry.table):
         if path.is_file():
-            x, y, schema = read_table(path, targets or (entry.target,), task or entry.task)
-            return x, y, Schema(entry.name, schema.task, schema.inputs, schema.targets)
+            rows = read_table(path, targets or (entry.target,), task or entry.task, options)
+            return replace(rows, schema=replace(rows.schema, name=entry.name))
     raise InputError(
         f"{folder / entry.table}: no such file; the data set {entry.name!r} goes there"
     )

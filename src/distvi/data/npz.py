@@ -13,10 +13,10 @@ from distvi.data.columns import (
     check_targets,
     choose_task,
     class_numbers,
-    store,
 )
 from distvi.data.dataset import Schema, Task
 from distvi.data.mapping import map_array, read_npy_header
+from distvi.data.numbers import store
 from distvi.errors import InputError
 
 _BLOCK_CELLS = 1 << 20
@@ -34,7 +34,8 @@ def read_npz(
     Args:
         path: The file.
         targets: The target arrays.
-        task: What to predict; None: classification if the target is text, else regression.
+        task: What to predict; None: classification of text and of true and false, else
+            regression.
 
     Returns:
         x uint8 or float32 (rows, inputs), y as ``Task`` says, and the columns.
@@ -44,7 +45,7 @@ def read_npz(
     """
     where, arrays = str(path), _arrays(path)
     check_targets(targets, list(arrays), task, where)
-    task = choose_task(task, any(arrays[name].dtype.kind in "US" for name in targets))
+    task = choose_task(task, any(arrays[name].dtype.kind in "USb" for name in targets))
     check_targets(targets, list(arrays), task, where)
     features = {name: array for name, array in arrays.items() if name not in targets}
     if not features:
@@ -81,7 +82,7 @@ def read_npz_examples(path: Path, schema: Schema) -> tuple[np.ndarray, np.ndarra
 
 def _inputs(arrays: Mapping[str, np.ndarray], schema: Schema, where: str) -> np.ndarray:
     columns = {name: _column_names(name, array) for name, array in arrays.items()}
-    check_columns([name for names in columns.values() for name in names], schema, where)
+    check_columns([name for names in columns.values() for name in names], schema.inputs, where)
     known = set(schema.inputs)
     features = {name: arrays[name] for name, names in columns.items() if known & set(names)}
     x, inputs = _numbers(features, where)
@@ -172,6 +173,8 @@ def _targets(
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if labels.ndim != 1 or labels.dtype.kind not in "biufUS":
         raise InputError(f"{where}: {name!r} holds no labels but {labels.dtype} {labels.shape}")
+    if labels.dtype.kind == "b":
+        labels = np.where(labels, "true", "false")
     if labels.dtype.kind == "f":
         if not np.all(labels == np.floor(labels)):
             raise InputError(f"{where}: {name!r} holds numbers that are not whole: no classes")

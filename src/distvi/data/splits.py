@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from distvi.data.dataset import Dataset, Examples, Schema, Task
 from distvi.errors import InputError
@@ -21,38 +22,74 @@ def split(
     split_seed: int | None = None,
     test_indices: Any = None,
 ) -> Dataset:
-    """Rows as a data set with a test part: those that are listed, or drawn.
+    """Rows as a data set with a test part: those that are listed, or drawn; see `is_train`."""
+    train = is_train(len(x), test_fraction, split_seed, test_indices)
+    return parted(x, y, schema, train, drawn=test_indices is None)
+
+
+def is_train(
+    rows: int,
+    test_fraction: float | None = None,
+    split_seed: int | None = None,
+    test_indices: Any = None,
+) -> Bool[np.ndarray, " rows"]:
+    """Which rows are to train on.
+
+    Args:
+        rows: How many there are.
+        test_fraction: How many are drawn to test on; None: 0.1.
+        split_seed: Seed of the draw; None: 0.
+        test_indices: The rows to test on instead.
+
+    Raises:
+        InputError: a part would be empty.
+    """
+    refuse_two_splits(test_fraction, split_seed, test_indices)
+    if test_indices is None:
+        fraction = DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction
+        test = split_by_fraction(rows, fraction, split_seed or DEFAULT_SPLIT_SEED)
+    else:
+        test = check_test_indices(test_indices, rows)
+    training = np.ones(rows, bool)
+    training[test] = False
+    return training
+
+
+def parted(
+    x: np.ndarray,
+    y: np.ndarray,
+    schema: Schema,
+    train: Bool[np.ndarray, " rows"],
+    *,
+    drawn: bool,
+    notes: tuple[str, ...] = (),
+) -> Dataset:
+    """Rows as a data set with a test part.
 
     Args:
         x: Inputs of all rows.
         y: Their targets.
         schema: The columns.
-        test_fraction: How many are drawn; None: 0.1.
-        split_seed: Seed of the draw; None: 0.
-        test_indices: The rows to test on instead.
+        train: Which rows are to train on.
+        drawn: Whether they were drawn.
+        notes: What a person may not expect.
 
     Raises:
-        InputError: a part would be empty, or the training part of a single class.
+        InputError: the training part is of a single class.
     """
-    refuse_two_splits(test_fraction, split_seed, test_indices)
-    if test_indices is None:
-        fraction = DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction
-        test = split_by_fraction(len(x), fraction, split_seed or DEFAULT_SPLIT_SEED)
-    else:
-        test = check_test_indices(test_indices, len(x))
-    training = np.ones(len(x), bool)
-    training[test] = False
-    train = np.flatnonzero(training)
+    chosen, others = np.flatnonzero(train), np.flatnonzero(~train)
     return refuse_one_class(
         Dataset(
             name=schema.name,
             task=schema.task,
-            train=Examples(x[train], y[train]),
-            test=Examples(x[test], y[test]),
+            train=Examples(x[chosen], y[chosen]),
+            test=Examples(x[others], y[others]),
             classes=schema.classes,
             inputs=schema.inputs,
             targets=schema.targets,
-            drawn=test_indices is None,
+            drawn=drawn,
+            columns=schema.columns,
+            notes=notes,
         )
     )
 

@@ -1,7 +1,7 @@
 """CSV and Parquet files: their columns, and one clear line for all that cannot be read."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from distvi.data import csv_files
 from distvi.data.csv_files import Dialect, csv_types, dialect_of, read_csv
+from distvi.data.raw import missing_of
 from distvi.errors import InputError
 
 _PARQUET = ".parquet"
@@ -21,11 +22,19 @@ class TableOptions:
     """How a table is to be read, where it is not to be read off the file.
 
     Attributes:
+        columns: Those that are to be inputs; None: all that are no targets.
+        drop: Those that are not.
+        categorical: Those that hold categories, though they may look like numbers.
+        missing: What stands for a missing value, besides the usual.
         separator: What stands between the cells of a CSV.
         decimal: Its decimal mark.
         encoding: Of its text.
     """
 
+    columns: tuple[str, ...] | None = None
+    drop: tuple[str, ...] | None = None
+    categorical: tuple[str, ...] | None = None
+    missing: tuple[str, ...] | None = None
     separator: str | None = None
     decimal: str | None = None
     encoding: str | None = None
@@ -43,6 +52,7 @@ class TableFile:
         columns: Types of the columns, by name, without those that are a pandas index.
         index: Names of those, as they are in the file.
         dialect: Of a text table.
+        missing: What cells of a text table are taken as missing values.
         originals: The columns' names as they are in the file, with white space around them.
     """
 
@@ -50,6 +60,7 @@ class TableFile:
     columns: Mapping[str, pa.DataType]
     index: tuple[str, ...]
     dialect: Dialect | None
+    missing: Collection[str]
     originals: Mapping[str, str]
 
     @classmethod
@@ -59,13 +70,13 @@ class TableFile:
         Raises:
             InputError: it is absent or cannot be read, or two columns have one name.
         """
-        dialect = None
+        dialect, missing = None, missing_of(options.missing)
         if suffix_of(path) == _PARQUET:
             found = _guarded(lambda: _fields(pq.read_schema(path)), path)
         else:
             asked = options.separator, options.decimal, options.encoding
             dialect = _guarded(lambda: dialect_of(path, *asked), path)
-            found = _guarded(lambda: _fields(csv_types(path, dialect)), path, dialect)
+            found = _guarded(lambda: _fields(csv_types(path, dialect, missing)), path, dialect)
         index = tuple(name for name, _ in found if _INDEX.fullmatch(name.strip()))
         fields = [(name, kind) for name, kind in found if name not in index]
         names = [name.strip() for name, _ in fields]
@@ -73,7 +84,8 @@ class TableFile:
             twice = next(name for name in names if names.count(name) > 1)
             raise InputError(f"{path}: two columns are named {twice!r}")
         columns = {name.strip(): kind for name, kind in fields}
-        return cls(path, columns, index, dialect, {name.strip(): name for name, _ in fields})
+        originals = {name.strip(): name for name, _ in fields}
+        return cls(path, columns, index, dialect, missing, originals)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,7 +126,7 @@ class TableFile:
         if dialect is None:
             table = _guarded(lambda: pq.read_table(path, columns=list(types)), path)
         else:
-            table = _guarded(lambda: read_csv(path, dialect, types), path, dialect)
+            table = _guarded(lambda: read_csv(path, dialect, types, self.missing), path, dialect)
         table = table.select(list(types)).rename_columns(list(wanted))
         if table.num_rows == 0:
             raise InputError(f"{path}: the table is empty: it has columns but no rows")

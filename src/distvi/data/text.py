@@ -5,14 +5,14 @@ looked at in no time.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float64, Integer
+from jaxtyping import Bool, Float64, Integer
 
 from distvi.errors import InputError
 
@@ -23,6 +23,7 @@ _PATTERNS = ("%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y")
 _TIMES = ("", " %H:%M", " %H:%M:%S")
 # A number with a currency, a percent sign, or thousands set apart.
 _NEARLY_A_NUMBER = re.compile(r"[$€£¥%\s]*[+-]?[\d.,'’\s]*\d[\d.,'’\s]*[$€£¥%\s]*")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _DAY_S = 86_400.0
 _NAMED = 3  # bad cells of a message
 
@@ -76,6 +77,20 @@ class Distinct:
     def first_row(self, code: int) -> int:
         """The first row that holds a value, from 0 on; of -1 the first missing cell."""
         return int(np.flatnonzero(self.codes == code)[0])
+
+    def of_rows(self, rows: Bool[np.ndarray, " rows"]) -> "Distinct":
+        """The values of some of the rows."""
+        codes = self.codes[rows]
+        present = np.unique(codes[codes >= 0])
+        position = np.full(len(self.values) + 1, -1)
+        position[present] = np.arange(len(present))
+        return Distinct(tuple(self.values[code] for code in present), position[codes])
+
+    def renamed(self, rename: Callable[[str], str]) -> "Distinct":
+        """The same rows by other names of the values, some of which may become one."""
+        numbers: dict[str, int] = {}
+        codes = [numbers.setdefault(rename(value), len(numbers)) for value in self.values]
+        return Distinct(tuple(numbers), np.array([*codes, -1])[self.codes])
 
     def spread(self, numbers: Sequence[float]) -> Float64[np.ndarray, " rows"]:
         """A number for each value as a number for each row; NaN where it is missing."""
@@ -146,6 +161,16 @@ def day_of(text: str, pattern: str) -> float | None:
     return zoned.timestamp() / _DAY_S
 
 
+def date_of(days: float) -> str:
+    """Days since 1970 began as a date.
+
+    Example:
+        >>> date_of(31.5)
+        '1970-02-01'
+    """
+    return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=float(days)):%Y-%m-%d}"
+
+
 def refuse_nearly_numbers(
     found: Distinct, name: str, where: str, decimal: str, remedy: str
 ) -> None:
@@ -170,16 +195,22 @@ def refuse_nearly_numbers(
 
 
 def no_numbers(
-    found: Distinct, is_bad: np.ndarray, name: str, where: str, remedy: str
+    found: Distinct,
+    is_bad: np.ndarray,
+    name: str,
+    where: str,
+    remedy: str,
+    what: str = "no number",
 ) -> InputError:
-    """The complaint about cells that should be numbers, and are not.
+    """The complaint about cells that should be something, such as numbers, and are not.
 
     Args:
         found: The column's values.
-        is_bad: Which of the values are no numbers.
+        is_bad: Which of the values they are.
         name: The column.
         where: The file.
         remedy: What to do, if it is not to mend the cells.
+        what: What the cells are instead.
     """
     codes = np.flatnonzero(is_bad)
     cells = np.flatnonzero(np.isin(found.codes, codes))
@@ -188,8 +219,11 @@ def no_numbers(
     if len(cells) > _NAMED:
         also.append(f"{len(cells) - _NAMED} more")
     rows = int((found.codes >= 0).sum())
+    has_point = any("." in value for value in found.values)
+    if not has_point and all(_DECIMAL_COMMA.fullmatch(found.values[code]) for code in codes):
+        remedy = f"for a decimal comma say --decimal ,; {remedy}"
     nor = f", nor are {' and '.join(also)}" if also else ""
     return InputError(
-        f"{where}: row {first[0]}, column {name!r} holds {first[1]!r}, which is no number{nor}; "
-        f"{rows - len(cells)} of {rows} are. Mend the cells; {remedy}"
+        f"{where}: row {first[0]}, column {name!r} holds {first[1]!r}, which is {what}{nor}; "
+        f"{rows - len(cells)} of {rows} are right. Mend the cells; {remedy}"
     )

@@ -43,6 +43,15 @@ def load_dataset(settings: DataSettings, given: Any = None) -> Dataset:
         return dataset_of(given, settings)
     if given is not None:
         raise InputError(f"data are given, but those of this run are {settings.dataset}")
+    return data.load(settings.dataset, data_dir=settings.data_dir, **reading(settings))
+
+
+def reading(settings: DataSettings) -> dict[str, Any]:
+    """How a table is read and split: arguments of `distvi.data.load` and `distvi.data.describe`.
+
+    Raises:
+        InputError: a list of test rows is chosen from a file of them, which is missing.
+    """
     test_indices: Any = settings.test_indices
     if settings.split is not None and not isinstance(test_indices, str):
         raise InputError(
@@ -53,16 +62,14 @@ def load_dataset(settings: DataSettings, given: Any = None) -> Dataset:
         test_indices = data.read_test_indices(test_indices, settings.split)
     elif test_indices is not None:
         test_indices = np.asarray(test_indices, np.int64)
-    return data.load(
-        settings.dataset,
-        data_dir=settings.data_dir,
-        target=settings.target,
-        task=None if settings.task is None else Task(settings.task),
-        test_fraction=settings.test_fraction,
-        split_seed=settings.split_seed,
-        test_indices=test_indices,
-        options=table_options(settings),
-    )
+    return {
+        "target": settings.target,
+        "task": None if settings.task is None else Task(settings.task),
+        "test_fraction": settings.test_fraction,
+        "split_seed": settings.split_seed,
+        "test_indices": test_indices,
+        "options": table_options(settings),
+    }
 
 
 def table_options(settings: DataSettings) -> TableOptions:
