@@ -52,7 +52,8 @@ def describe(
     train = is_train(rows, test_fraction, split_seed, test_indices)
     learnt = learn(raw, train)
     inputs = sum(len(each.column.inputs) for each in learnt if each.column is not None)
-    size = f"{path.name}: {rows:,} rows, {int(train.sum()):,} of them to train on; {inputs} inputs"
+    size = f"{path.name}: {rows:,} rows, {int(train.sum()):,} of them to train on; {inputs} input"
+    size += "s" * (inputs != 1)
     return Described((size, *notes), (*map(_in_words, learnt), *targets))
 
 

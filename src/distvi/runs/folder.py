@@ -103,8 +103,15 @@ class Run:
         return checkpoints.read(self.checkpoint_folder / str(updates[-1]))
 
     def write_config(self, config: RunConfig) -> None:
-        """Replace run.toml."""
-        replace_bytes(self.path / CONFIG, write_toml(config.model_dump()).encode())
+        """Replace run.toml.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        try:
+            replace_bytes(self.path / CONFIG, write_toml(config.model_dump()).encode())
+        except OSError as error:
+            raise InputError(f"cannot write {self.path / CONFIG}: {error.strerror}") from error
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace summary.json."""

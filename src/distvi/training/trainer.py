@@ -147,12 +147,12 @@ def resume(
         counters=counters["engine"],
         time_s=counters["training_time_s"],
     )
+    if moved_to is not None:
+        run.write_config(config)
     if checkpoint.update == plan.updates and run.summary.get("status") == "done":
         progress.finished(path, run.summary)
         return run
     engine = plan.engine(start)
-    if moved_to is not None:
-        run.write_config(config)
     rows = [row for row in run.metrics.to_pylist() if row["update"] <= checkpoint.update]
     return Trainer(run, plan, engine, progress, wall, counters, rows).go()
 
