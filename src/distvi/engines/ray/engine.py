@@ -30,8 +30,8 @@ def build(
     recipe = recipe_of(problem, "ray")
     if settings.data_from == "file" and place_in_file(problem.examples.x) is None:
         raise InputError(
-            "data_from is 'file', but the training inputs are not mapped from one: use coordinator, or "
-            "train from a folder of arrays"
+            "data_from is 'file', but the training inputs are not mapped from one: use "
+            "coordinator, or train from a folder of arrays"
         )
     if settings.address == "local":
         os.environ.setdefault(_ON_OTHERS, "0")
