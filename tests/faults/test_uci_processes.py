@@ -30,14 +30,14 @@ import multiprocessing, os, sys
 from pathlib import Path
 from benchmarks import uci
 from distvi import progress
-from distvi.training import trainer
+from distvi.training import start
 from tests.small_run import TINY
 
 class Ready(progress.Silent):
     def started(self, run, update, updates):
         os.write(1, f"{run}\\n".encode())
 
-trainer.Silent = Ready
+start.Silent = Ready
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
