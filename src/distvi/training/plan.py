@@ -268,8 +268,9 @@ class Plan:
         Raises:
             CannotTravel: it could not find a part of it.
         """
-        # Only the main process has a use for the scheme, and knows those that it registered.
-        elsewhere = {"scheme": OWN, "scheme_options": {}}
+        # Only the main process has a use for the scheme, and knows those that it registered; so
+        # the others are told the one that every engine has.
+        elsewhere = {"scheme": "sync", "scheme_options": {}}
         rules = tuple(map(name_elsewhere, self.config.algorithm.rules))
         algorithm = self.config.algorithm.model_copy(update={**elsewhere, "rules": rules})
         config = self.config.model_copy(update={"algorithm": algorithm})
