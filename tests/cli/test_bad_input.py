@@ -192,7 +192,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_data_are_read(
     def prepare(config: object) -> None:
         raise AssertionError("too late")
 
-    monkeypatch.setattr("distvi.training.trainer.prepare", prepare)
+    monkeypatch.setattr("distvi.training.start.prepare", prepare)
     Path("runs").write_text("in the way")
     refused(distvi, "cannot write the run to runs", "train", "digits", *TINY, *out)
 
