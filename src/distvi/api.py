@@ -117,12 +117,10 @@ def evaluate(
     if isinstance(data, PathLike):
         data = str(data)
     place = None if moved_to is None else Path(moved_to)
-    found = load_run(_path(run))
-    rows = predict_module.rows_to_test(found, data, place)
-    metrics = predict_module.evaluate(found, rows.examples, own=Own(model=model))
+    found = predict_module.evaluate(load_run(_path(run)), data, place, own=Own(model=model))
     if tell is not None:
-        tell(f"tested on {rows.words}")
-    return metrics
+        tell(f"tested on {found.words}")
+    return found.metrics
 
 
 def predict(run: Pathlike | Run, inputs: Any, out: Pathlike, *, model: Any = None) -> int:

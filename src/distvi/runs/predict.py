@@ -86,20 +86,33 @@ def rows_to_test(run: Run, dataset: Any = None, moved_to: Path | None = None) ->
     return found
 
 
+class Tested(NamedTuple):
+    """Metrics, and which rows were tested on in words."""
+
+    metrics: dict[str, float]
+    words: str
+
+
 @in_float32()
-def evaluate(run: Run, examples: Examples, *, own: Own = NOTHING) -> dict[str, float]:
+def evaluate(
+    run: Run, dataset: Any = None, moved_to: Path | None = None, *, own: Own = NOTHING
+) -> Tested:
     """Metrics of a run's newest checkpoint.
 
     Args:
         run: The run.
-        examples: To test on; see `rows_to_test`.
+        dataset: What to test on; see `rows_to_test`.
+        moved_to: Where the run's own data are now.
         own: What the run was given as objects and cannot be made again.
 
     Raises:
-        InputError: a damaged checkpoint, or the model has to be given again.
+        InputError: a damaged checkpoint, the model has to be given again or predicts nothing, or
+            what `rows_to_test` says.
     """
     predictor, params = load_predictor(run, own)
-    return Evaluation(predictor, params, examples, run.schema.targets[0]).metrics
+    rows = rows_to_test(run, dataset, moved_to)
+    found = Evaluation(predictor, params, rows.examples, run.schema.targets[0])
+    return Tested(found.metrics, rows.words)
 
 
 @in_float32()
