@@ -14,6 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
+from threadpoolctl import threadpool_limits
 
 from distvi.data.dataset import MOST_TURNED, Examples, Task
 from distvi.errors import InputError, nearest
@@ -192,15 +193,19 @@ def _shift_and_scale(train: Examples, inputs_mode: str) -> tuple[np.ndarray, np.
 def _principal_axes(blocks: Iterator[np.ndarray], is_white: bool) -> np.ndarray:
     """What centred inputs are multiplied by, of shape (inputs, inputs): an axis per column.
 
+    One thread computes them: with more, sums are rounded otherwise, and the axes of a run would
+    depend on how many cores the process has that learns them.
+
     Args:
         blocks: The inputs, float32.
         is_white: Whether each axis is to have the same variance, almost.
     """
     count, moments = 0, 0.0
-    for block in blocks:
-        moments = moments + (block.T @ block).astype(np.float64)
-        count += len(block)
-    variances, axes = np.linalg.eigh(moments / count)
+    with threadpool_limits(1, "blas"):
+        for block in blocks:
+            moments = moments + (block.T @ block).astype(np.float64)
+            count += len(block)
+        variances, axes = np.linalg.eigh(moments / count)
     variances, axes = np.maximum(variances[::-1], 0.0), axes[:, ::-1]
     # An axis has two directions; this one does not depend on the library that computed it.
     largest = np.abs(axes).argmax(axis=0)
