@@ -146,6 +146,7 @@ class RayCluster:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_ADDRESS": head,
             "RAY_worker_niceness": "0",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",  # this process may want but loopback
         }
         environment = os.environ | self.environment
         del environment["RAY_ADDRESS"]

@@ -92,6 +92,7 @@ def constant_loss(train: Examples, task: Task) -> float:
             of a normal law, in standard units, summed over targets.
 
     Example:
+        >>> import numpy as np
         >>> round(constant_loss(Examples(np.zeros((2, 1), np.float32), np.arange(2)),
         ...                     Task.CLASSIFICATION), 4)
         0.6931
