@@ -12,7 +12,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
 
 from distvi.data import Dataset, Schema, TableOptions, describe, load, load_examples, load_inputs
-from distvi.data.encodings import MOST_CATEGORIES
+from distvi.data.encodings import MOST_CATEGORIES, Date
 from distvi.errors import InputError, InputWarning
 
 COLOURS = ("red", "green", "blue", "green", "", "red", "blue", "red", "pink", "green")
@@ -106,7 +106,9 @@ def test_dates_that_do_not_come_round(tmp_path: Path):
     days = [f"{day}.03.2020" for day in (2, 9, 16, 23, 30)]  # Mondays
     data = read(write(tmp_path, when=days, y=numbers(5)), test=(4,))
     assert inputs(data) == {"when (days)": [0, 7, 14, 21]}
-    assert data.columns[0].pattern == "%d.%m.%Y"  # type: ignore[union-attr]
+    (column,) = data.columns
+    assert isinstance(column, Date)
+    assert column.pattern == "%d.%m.%Y"
 
 
 def test_dates_of_which_day_and_month_cannot_be_told_apart(tmp_path: Path):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -227,7 +227,9 @@ def _encoded(
     x = np.empty((rows, sum(len(column.inputs) for column in columns)), np.float32)
     start = 0
     for column in columns:
-        part, notes = column.encode(values[column.name], where)  # type: ignore[arg-type]
+        # `values_of` has read each column as its own kind wants it, which types cannot say.
+        own: Any = values[column.name]
+        part, notes = column.encode(own, where)
         x[:, start : start + part.shape[1]] = part
         start += part.shape[1]
         for note in notes:
